@@ -1,0 +1,1 @@
+//! NATS client and the direct gRPC path: typed publish and subscribe.

@@ -1,0 +1,1 @@
+//! Accrual failure detector, rise and fall counts, flap damping (pure).

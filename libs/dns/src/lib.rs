@@ -1,0 +1,1 @@
+//! DNS UPDATE with TSIG, guarded by the epoch.

@@ -1,0 +1,1 @@
+//! The quorum lease: seat and holder machines, rules R1 to R13 (pure).

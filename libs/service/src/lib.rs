@@ -1,0 +1,1 @@
+//! Config, telemetry, health, clock and shutdown: the frame of every service.

@@ -1,0 +1,1 @@
+//! Addresses, gate, announcements and neighbours: netlink, nftables, raw sockets.

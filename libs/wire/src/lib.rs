@@ -1,0 +1,1 @@
+//! Protobuf types, newtypes, subjects and the event envelope.

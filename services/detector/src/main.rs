@@ -1,0 +1,3 @@
+//! detector.
+
+fn main() {}

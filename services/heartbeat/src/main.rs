@@ -1,0 +1,3 @@
+//! heartbeat.
+
+fn main() {}

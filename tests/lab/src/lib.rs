@@ -1,0 +1,1 @@
+//! Network namespaces, real servers, faults and probes for demo and end-to-end tests.

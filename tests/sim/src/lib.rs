@@ -1,0 +1,1 @@
+//! Deterministic simulation of the lease and detection crates under random faults.
