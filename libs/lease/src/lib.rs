@@ -1,1 +1,21 @@
-//! The quorum lease: seat and holder machines, rules R1 to R13 (pure).
+//! The quorum lease of design section 4, rules R1 to R13: diskless, without synchronised clocks.
+//!
+//! Two machines that never meet but over messages: [`Seat`] is one detector's vote for the slots of one group,
+//! [`Holder`] is one executor's side. Both are pure: the time and every input are arguments, what is to be done comes
+//! out of `poll_output`, and `next_deadline` says when to call again at the latest. No clock, no I/O, no randomness.
+//!
+//! Where this goes beyond the rules as first written (the simulation proves it, mutants included):
+//! - R2: a grant is renewed only by a heartbeat that *claims* the slot; until then the very same grant is repeated.
+//!   Otherwise a node that the seats hear, but that cannot hear them, would keep a slot dark for ever.
+//! - R3: a restarted seat knows only the ceiling, which no claim reaches. So among the candidates whoever claims the
+//!   slot comes first, then whoever held it last, then those who have not just given it up, then the rest of R3b.
+//! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T.
+
+mod election;
+mod holder;
+mod rules;
+mod seat;
+
+pub use holder::{Holder, Output as HolderOutput, Refused, Why};
+pub use rules::{BLOCK, Identity, Rules};
+pub use seat::{Output as SeatOutput, Seat, SlotView, Standing};

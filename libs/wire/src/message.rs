@@ -10,6 +10,8 @@ use crate::{BootId, BootTime, ClusterId, Epoch, GroupId, Incarnation, InvalidNam
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Most slots a message may name: far above any group, small enough that nothing can be bloated.
 const MAX_SLOTS: usize = 1024;
+/// Highest epoch taken from a network: a forged one must not bring the counter near its end.
+const MAX_EPOCH: u64 = 1 << 62;
 
 /// Why bytes from outside were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -233,16 +235,15 @@ fn optional_node(name: &str) -> Result<Option<NodeId>, InvalidName> {
     if name.is_empty() { Ok(None) } else { NodeId::new(name).map(Some) }
 }
 
-fn claims(raw: &[v1::SlotEpoch]) -> Result<Vec<Claim>, DecodeError> {
+fn claims(raw: Vec<v1::SlotEpoch>) -> Result<Vec<Claim>, DecodeError> {
     if raw.len() > MAX_SLOTS {
         return Err(DecodeError::Field { field: "claims", why: "more than 1024 slots" });
     }
-    raw.iter()
-        .map(|raw| {
-            let epoch = field((raw.epoch != 0).then_some(raw.epoch), "epoch", "must not be 0")?;
-            Ok(Claim { slot: slot(raw.slot)?, epoch: Epoch(epoch) })
-        })
-        .collect()
+    raw.into_iter().map(TryInto::try_into).collect()
+}
+
+fn epoch(raw: u64) -> Result<Epoch, DecodeError> {
+    Ok(Epoch(field((raw < MAX_EPOCH).then_some(raw), "epoch", "must be below 2^62")?))
 }
 
 fn raw_claims(claims: &[Claim]) -> Vec<v1::SlotEpoch> {
@@ -269,8 +270,8 @@ impl TryFrom<v1::SlotEpoch> for Claim {
     type Error = DecodeError;
 
     fn try_from(raw: v1::SlotEpoch) -> Result<Self, DecodeError> {
-        let epoch = field((raw.epoch != 0).then_some(raw.epoch), "epoch", "must not be 0")?;
-        Ok(Self { slot: slot(raw.slot)?, epoch: Epoch(epoch) })
+        field((raw.epoch != 0).then_some(()), "epoch", "must not be 0")?;
+        Ok(Self { slot: slot(raw.slot)?, epoch: epoch(raw.epoch)? })
     }
 }
 
@@ -324,8 +325,8 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
             standby: field(standby, "standby", "must be a known value")?,
             ready: raw.ready,
             priority: raw.priority,
-            claims: claims(&raw.claims)?,
-            known: claims(&raw.known)?,
+            claims: claims(raw.claims)?,
+            known: claims(raw.known)?,
             releases: raw.releases.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             details: raw.details.unwrap_or_default(),
         })
@@ -387,8 +388,8 @@ impl TryFrom<v1::Grant> for Grant {
             holder: field(raw.holder, "holder", "is missing")?.try_into()?,
             echo: BootTime(raw.echo),
             lease: Duration::from_nanos(raw.lease_nanos),
-            highest: Epoch(raw.highest),
-            claimed: (raw.claimed != 0).then_some(Epoch(raw.claimed)),
+            highest: epoch(raw.highest)?,
+            claimed: if raw.claimed == 0 { None } else { Some(epoch(raw.claimed)?) },
         })
     }
 }

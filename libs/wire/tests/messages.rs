@@ -89,6 +89,7 @@ fn each_bad_field_is_named() {
     assert_eq!(spoil(|raw| raw.standby = 0), "field standby: must be a known value");
     assert_eq!(spoil(|raw| raw.claims[0].slot = 1024), "field slot: must be below 1024");
     assert_eq!(spoil(|raw| raw.claims[0].epoch = 0), "field epoch: must not be 0");
+    assert_eq!(spoil(|raw| raw.known[0].epoch = u64::MAX), "field epoch: must be below 2^62");
     assert_eq!(spoil(|raw| raw.claims = vec![raw.claims[0]; 1025]), "field claims: more than 1024 slots");
     assert!(spoil(|raw| raw.releases[0].successor = "x y".into()).starts_with("node name"));
 }

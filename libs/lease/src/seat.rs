@@ -1,0 +1,510 @@
+//! One detector's vote for the slots of one group.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use understudy_wire::{
+    BootId, BootTime, Epoch, Grant, Health, Heartbeat, Holder, NodeId, Release, Revoke, Seat as SeatNumber,
+    Slot, StandbyKind,
+};
+
+use crate::{
+    election::{self, Choice},
+    rules::{BLOCK, Identity, Rules},
+};
+
+/// Boots of one node that a seat remembers as past, so that a late message of one cannot pass for the present.
+const PAST_BOOTS: usize = 8;
+
+/// What the shell must do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send to the holder, on both paths.
+    Grant(Grant),
+    /// Send to the holder, on both paths.
+    Revoke(Revoke),
+    /// Make the ceiling of a slot durable, then call [`Seat::ceiling`] (rule R6b).
+    RaiseCeiling {
+        /// The slot.
+        slot: Slot,
+        /// At least this.
+        to: Epoch,
+    },
+    /// A vacant slot was given to a new holder.
+    Elected {
+        /// The slot.
+        slot: Slot,
+        /// To whom.
+        holder: Holder,
+        /// Who had it before, as far as this seat knows.
+        previous: Option<NodeId>,
+    },
+    /// A vacant slot has no candidate. Said once per vacancy.
+    Vacant {
+        /// The slot.
+        slot: Slot,
+        /// Highest epoch known.
+        highest: Epoch,
+        /// Why nobody can have it, node by node.
+        reason: String,
+    },
+}
+
+/// What a seat may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Silent after its start, or the ceiling is not known yet (rule R6).
+    Silent,
+    /// Another live process has the same seat.
+    Conflict,
+    /// Ran late and judges nothing vacant yet (rule R13).
+    Late,
+    /// Grants.
+    Granting,
+}
+
+/// One slot as this seat sees it.
+#[derive(Debug, Clone)]
+pub struct SlotView {
+    /// Live grant: to whom, until when.
+    pub granted: Option<(Holder, BootTime)>,
+    /// Highest epoch known.
+    pub highest: Epoch,
+}
+
+/// A node as its latest heartbeat had it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) heard_at: BootTime,
+    pub(crate) boot: BootId,
+    pub(crate) seq: u64,
+    pub(crate) sent_at: BootTime,
+    pub(crate) bidder: Option<Holder>,
+    pub(crate) health: Health,
+    pub(crate) standby: StandbyKind,
+    pub(crate) ready: bool,
+    pub(crate) priority: i32,
+    pub(crate) claims: Vec<(Slot, Epoch)>,
+    past_boots: VecDeque<BootId>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) holder: Holder,
+    pub(crate) until: BootTime,
+    pub(crate) echo: BootTime,
+    pub(crate) claimed: Option<Epoch>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SlotState {
+    pub(crate) grant: Option<Live>,
+    pub(crate) highest: Epoch,
+    /// Durable bound on epochs; `None` until it was read.
+    ceiling: Option<Epoch>,
+    raising: Epoch,
+    /// Latest claim seen: its epoch and node.
+    pub(crate) last_claim: Option<(Epoch, NodeId)>,
+    /// Whoever gave the slot up lately, until when they come last.
+    pub(crate) shunned: BTreeMap<NodeId, BootTime>,
+    /// Latest release of each node, by that node's clock: bids older than it are void.
+    pub(crate) released: BTreeMap<NodeId, (Holder, BootTime)>,
+    /// Whom a switchover named, and until when that counts.
+    pub(crate) successor: Option<(NodeId, BootTime)>,
+    told_vacant: bool,
+}
+
+/// The seat of one detector in one group.
+#[derive(Debug)]
+pub struct Seat {
+    identity: Identity,
+    rules: Rules,
+    seat: SeatNumber,
+    detector: u64,
+    silent_until: BootTime,
+    judge_from: BootTime,
+    last_turn: BootTime,
+    rival_until: Option<BootTime>,
+    slots: Vec<SlotState>,
+    members: BTreeMap<NodeId, Member>,
+    maintenance: BTreeSet<NodeId>,
+    damped: BTreeSet<NodeId>,
+    fenced: BTreeSet<(NodeId, BootId)>,
+    outputs: VecDeque<Output>,
+}
+
+impl Seat {
+    /// A seat that starts `now`: silent for `rules.silence`, and until every ceiling was told (rule R6).
+    pub fn new(identity: Identity, rules: Rules, seat: SeatNumber, detector: u64, now: BootTime) -> Self {
+        let slots = (0..identity.slots).map(|_| SlotState::default()).collect();
+        Self {
+            silent_until: now.after(rules.silence),
+            judge_from: now,
+            last_turn: now,
+            rival_until: None,
+            identity,
+            rules,
+            seat,
+            detector,
+            slots,
+            members: BTreeMap::new(),
+            maintenance: BTreeSet::new(),
+            damped: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A node's heartbeat: bid, renewal, releases (rules R1, R2, R8, R10). Stale and foreign ones are ignored.
+    pub fn handle_heartbeat(&mut self, now: BootTime, heartbeat: &Heartbeat) {
+        self.turn(now);
+        if heartbeat.cluster != self.identity.cluster || heartbeat.group != self.identity.group {
+            return;
+        }
+        if !self.remember(now, heartbeat) {
+            return;
+        }
+        for release in &heartbeat.releases {
+            // Only the executor that bids may repeat its releases; a dead one's are sent as messages.
+            if let Some(holder) = heartbeat.bidder() {
+                self.drop_released(now, release.slot, holder, release.at, release.successor.clone());
+            }
+        }
+        for slot in self.all_slots() {
+            self.learn_epochs(slot, heartbeat);
+            if self.may_grant(now) {
+                self.renew(now, slot, heartbeat);
+                self.fill(now, slot);
+            }
+        }
+    }
+
+    /// A release sent as a message of its own: by an executor whose publisher is gone, or by the witness (rule R8).
+    pub fn handle_release(&mut self, now: BootTime, release: &Release) {
+        self.turn(now);
+        if release.cluster != self.identity.cluster || release.group != self.identity.group {
+            return;
+        }
+        self.drop_released(now, release.slot, release.holder.clone(), release.at, release.successor.clone());
+        self.fill_all(now);
+    }
+
+    /// A fencing agent confirmed that this boot of `node` is off (rule R11).
+    pub fn handle_fenced(&mut self, now: BootTime, node: &NodeId, boot: BootId) {
+        self.turn(now);
+        self.fenced.insert((node.clone(), boot));
+        for state in &mut self.slots {
+            state.grant.take_if(|grant| grant.holder.node == *node && grant.holder.boot == boot);
+        }
+        self.fill_all(now);
+    }
+
+    /// The ceiling of `slot` is durably at least `ceiling` (rule R6b).
+    pub fn handle_ceiling(&mut self, now: BootTime, slot: Slot, ceiling: Epoch) {
+        self.turn(now);
+        let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
+        if state.ceiling.is_none() {
+            state.highest = state.highest.max(ceiling);
+        }
+        state.ceiling = Some(state.ceiling.unwrap_or_default().max(ceiling));
+        self.raise_ceiling(slot);
+        self.fill_all(now);
+    }
+
+    /// Another live process speaks for this seat: grant nothing while it does, and one silence longer.
+    pub fn handle_rival(&mut self, now: BootTime) {
+        self.turn(now);
+        self.rival_until = Some(now.after(self.rules.silence));
+    }
+
+    /// Which nodes the operator took out (full set).
+    pub fn handle_maintenance(&mut self, now: BootTime, nodes: BTreeSet<NodeId>) {
+        self.turn(now);
+        self.maintenance = nodes;
+        self.fill_all(now);
+    }
+
+    /// Which nodes are damped for flapping (full set).
+    pub fn handle_damped(&mut self, now: BootTime, nodes: BTreeSet<NodeId>) {
+        self.turn(now);
+        self.damped = nodes;
+    }
+
+    /// Time passes: leases run out.
+    pub fn handle_time(&mut self, now: BootTime) {
+        self.turn(now);
+        self.fill_all(now);
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Seat::handle_time`] must be called at the latest: at the end of a lease, and every interval, since a
+    /// longer absence counts as lateness (rule R13).
+    pub fn next_deadline(&self) -> BootTime {
+        let ends = self.slots.iter().filter_map(|state| state.grant.as_ref()).map(|grant| grant.until);
+        let gates = [Some(self.silent_until), Some(self.judge_from), self.rival_until];
+        let due = ends.chain(gates.into_iter().flatten()).filter(|due| *due > self.last_turn).min();
+        let tick = self.last_turn.after(self.rules.interval);
+        due.map_or(tick, |due| due.min(tick))
+    }
+
+    /// What this seat may do now.
+    pub fn standing(&self, now: BootTime) -> Standing {
+        if self.rival_until.is_some_and(|until| now < until) {
+            Standing::Conflict
+        } else if now < self.silent_until || self.slots.iter().any(|state| state.ceiling.is_none()) {
+            Standing::Silent
+        } else if now < self.judge_from {
+            Standing::Late
+        } else {
+            Standing::Granting
+        }
+    }
+
+    /// `slot` as this seat sees it.
+    pub fn view(&self, now: BootTime, slot: Slot) -> Option<SlotView> {
+        let state = self.slots.get(usize::from(slot.0))?;
+        let live = state.grant.as_ref().filter(|grant| now < grant.until);
+        let granted = live.map(|grant| (grant.holder.clone(), grant.until));
+        Some(SlotView { granted, highest: state.highest })
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.identity.slots).map(Slot)
+    }
+
+    /// R13: whoever was away longer than an interval beyond its deadline takes in what is queued before it judges.
+    fn turn(&mut self, now: BootTime) {
+        let away = now.since(self.last_turn);
+        if away > self.rules.interval.saturating_add(self.rules.late_after) {
+            self.judge_from = now.after(self.rules.interval);
+        }
+        self.last_turn = self.last_turn.max(now);
+    }
+
+    fn may_grant(&self, now: BootTime) -> bool {
+        matches!(self.standing(now), Standing::Granting | Standing::Late)
+    }
+
+    /// Keeps the heartbeat if it is the newest of its node; a boot that was replaced never comes back.
+    fn remember(&mut self, now: BootTime, heartbeat: &Heartbeat) -> bool {
+        let mut past_boots = VecDeque::new();
+        if let Some(member) = self.members.get_mut(&heartbeat.node) {
+            let same_boot = member.boot == heartbeat.boot;
+            if (same_boot && heartbeat.seq <= member.seq) || member.past_boots.contains(&heartbeat.boot) {
+                return false;
+            }
+            past_boots = std::mem::take(&mut member.past_boots);
+            if !same_boot {
+                past_boots.truncate(PAST_BOOTS - 1);
+                past_boots.push_front(member.boot);
+            }
+        }
+        let member = Member {
+            heard_at: now,
+            boot: heartbeat.boot,
+            seq: heartbeat.seq,
+            sent_at: heartbeat.sent_at,
+            bidder: heartbeat.bidder(),
+            health: heartbeat.health,
+            standby: heartbeat.standby,
+            ready: heartbeat.ready,
+            priority: heartbeat.priority,
+            claims: heartbeat.claims.iter().map(|claim| (claim.slot, claim.epoch)).collect(),
+            past_boots,
+        };
+        self.members.insert(heartbeat.node.clone(), member);
+        true
+    }
+
+    fn learn_epochs(&mut self, slot: Slot, heartbeat: &Heartbeat) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        if let Some(epoch) = heartbeat.claim(slot) {
+            state.highest = state.highest.max(epoch);
+            if state.last_claim.as_ref().is_none_or(|(last, _)| epoch >= *last) {
+                state.last_claim = Some((epoch, heartbeat.node.clone()));
+            }
+        }
+        for known in heartbeat.known.iter().filter(|known| known.slot == slot) {
+            state.highest = state.highest.max(known.epoch);
+        }
+        self.raise_ceiling(slot);
+    }
+
+    /// Asks for a higher ceiling when less than half a block is left.
+    fn raise_ceiling(&mut self, slot: Slot) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        let Some(ceiling) = state.ceiling else { return };
+        let wanted = Epoch(state.highest.0 + BLOCK);
+        if ceiling.0 < state.highest.0 + BLOCK / 2 && state.raising.0 < state.highest.0 + BLOCK / 2 {
+            state.raising = wanted;
+            self.outputs.push_back(Output::RaiseCeiling { slot, to: wanted });
+        }
+    }
+
+    /// R2: only the same holder renews. R10: an unhealthy one does not while somebody healthy could follow.
+    fn renew(&mut self, now: BootTime, slot: Slot, heartbeat: &Heartbeat) {
+        let state = &self.slots[usize::from(slot.0)];
+        let Some(live) = state.grant.as_ref().filter(|live| now < live.until) else { return };
+        let Some(bidder) = heartbeat.bidder() else { return };
+        if bidder != live.holder || self.fenced.contains(&(bidder.node.clone(), bidder.boot)) {
+            return;
+        }
+        let Some(claimed) = heartbeat.claim(slot) else {
+            // Not (yet) in possession: it may have missed the grant. The same one again, not a longer one.
+            let again = live.clone();
+            return self.send_grant(slot, &again);
+        };
+        if let Some(reason) = self.unfit(heartbeat)
+            && election::choose(&self.ballot(now, slot, Some(&bidder.node))).is_some()
+        {
+            return self.outputs.push_back(Output::Revoke(Revoke {
+                cluster: self.identity.cluster.clone(),
+                group: self.identity.group.clone(),
+                seat: self.seat,
+                detector: self.detector,
+                slot,
+                holder: bidder,
+                echo: heartbeat.sent_at,
+                reason: reason.into(),
+            }));
+        }
+        if self.slots[usize::from(slot.0)].ceiling.is_none_or(|ceiling| claimed > ceiling) {
+            // R6b: no epoch passes the ceiling. It is being raised; until then the lease is not renewed.
+            return;
+        }
+        let renewed = Live {
+            holder: bidder,
+            until: now.after(self.rules.lease),
+            echo: heartbeat.sent_at,
+            claimed: Some(claimed),
+        };
+        self.set_grant(now, slot, &renewed);
+    }
+
+    fn unfit(&self, heartbeat: &Heartbeat) -> Option<&'static str> {
+        if heartbeat.health == Health::Unhealthy {
+            Some("the workload is unhealthy")
+        } else if self.maintenance.contains(&heartbeat.node) {
+            Some("the node is in maintenance")
+        } else {
+            None
+        }
+    }
+
+    fn fill_all(&mut self, now: BootTime) {
+        if self.may_grant(now) {
+            for slot in self.all_slots() {
+                self.fill(now, slot);
+            }
+        }
+    }
+
+    /// R3: gives a vacant slot to the first candidate.
+    fn fill(&mut self, now: BootTime, slot: Slot) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        if now < self.judge_from || state.grant.as_ref().is_some_and(|live| now < live.until) {
+            return;
+        }
+        if let Some(ended) = state.grant.take()
+            && ended.claimed.is_none()
+        {
+            // It had a whole lease to take the slot and did not: others first.
+            state.shunned.insert(ended.holder.node, now.after(self.rules.shun()));
+        }
+        state.shunned.retain(|_, until| now < *until);
+        state.successor.take_if(|(_, until)| now >= *until);
+        let previous = state.last_claim.as_ref().map(|(_, node)| node.clone());
+        let highest = state.highest;
+        match election::choose(&self.ballot(now, slot, None)) {
+            Some(Choice { holder, echo, claimed }) => {
+                let live = Live { holder: holder.clone(), until: now.after(self.rules.lease), echo, claimed };
+                self.slots[usize::from(slot.0)].told_vacant = false;
+                self.set_grant(now, slot, &live);
+                self.outputs.push_back(Output::Elected { slot, holder, previous });
+            }
+            None => self.tell_vacant(now, slot, highest),
+        }
+    }
+
+    fn tell_vacant(&mut self, now: BootTime, slot: Slot, highest: Epoch) {
+        if self.slots[usize::from(slot.0)].told_vacant {
+            return;
+        }
+        let reason = election::why_nobody(&self.ballot(now, slot, None));
+        self.slots[usize::from(slot.0)].told_vacant = true;
+        self.outputs.push_back(Output::Vacant { slot, highest, reason });
+    }
+
+    fn ballot<'a>(&'a self, now: BootTime, slot: Slot, except: Option<&'a NodeId>) -> election::Ballot<'a> {
+        let busy = |node: &NodeId| {
+            let granted = self.slots.iter().enumerate().any(|(index, state)| {
+                index != usize::from(slot.0)
+                    && state.grant.as_ref().is_some_and(|live| now < live.until && live.holder.node == *node)
+            });
+            granted || self.members[node].claims.iter().any(|(claimed, _)| *claimed != slot)
+        };
+        election::Ballot {
+            now,
+            slot,
+            group: &self.identity.group,
+            fresh: self.rules.fresh(),
+            state: &self.slots[usize::from(slot.0)],
+            members: &self.members,
+            maintenance: &self.maintenance,
+            damped: &self.damped,
+            fenced: &self.fenced,
+            busy: self.members.keys().filter(|node| busy(node)).collect(),
+            except,
+        }
+    }
+
+    /// The one place where a grant comes to be. R2 stays asserted: never a second holder beside a live one.
+    fn set_grant(&mut self, now: BootTime, slot: Slot, live: &Live) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        let free = state.grant.as_ref().is_none_or(|old| now >= old.until || old.holder == live.holder);
+        assert!(free, "slot {slot} is granted to another holder");
+        state.grant = Some(live.clone());
+        self.send_grant(slot, live);
+    }
+
+    fn send_grant(&mut self, slot: Slot, live: &Live) {
+        self.outputs.push_back(Output::Grant(Grant {
+            cluster: self.identity.cluster.clone(),
+            group: self.identity.group.clone(),
+            seat: self.seat,
+            detector: self.detector,
+            slot,
+            holder: live.holder.clone(),
+            echo: live.echo,
+            lease: self.rules.lease,
+            highest: self.slots[usize::from(slot.0)].highest,
+            claimed: live.claimed,
+        }));
+    }
+
+    /// R8: drops a grant to that very holder whose echo is older; its older bids are void from here on.
+    fn drop_released(
+        &mut self,
+        now: BootTime,
+        slot: Slot,
+        holder: Holder,
+        at: BootTime,
+        successor: Option<NodeId>,
+    ) {
+        let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
+        let known = state.released.get(&holder.node);
+        if known.is_some_and(|(known, last)| *known == holder && *last >= at) {
+            return;
+        }
+        let dropped = state.grant.take_if(|live| live.holder == holder && live.echo < at);
+        if dropped.is_some_and(|live| now < live.until) {
+            let until = now.after(self.rules.shun());
+            state.shunned.insert(holder.node.clone(), until);
+            state.successor = successor.map(|node| (node, until));
+        }
+        state.released.insert(holder.node.clone(), (holder, at));
+    }
+}
