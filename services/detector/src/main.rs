@@ -1,3 +1,19 @@
-//! detector.
+//! One detector.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use understudy_service::{CommonArgs, run};
+
+/// Votes on who may serve, and judges who is alive.
+#[derive(Parser)]
+#[command(name = "understudy-detector", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    run("understudy-detector", &args.common, understudy_detector::run::run)
+}

@@ -1,0 +1,202 @@
+//! One group as one detector sees it: the seat that votes, the detector that judges, and what the nodes last said.
+//!
+//! The judgement never reaches the seat. Only flapping does, as the last of the things that order candidates (R3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use understudy_detection::{Change, FailureDetector, FailureDetectorConfig, Flap, FlapConfig, Standing};
+use understudy_lease::Seat;
+use understudy_service::config;
+use understudy_wire::{BootTime, Epoch, GroupId, Health, Heartbeat, NodeId, Slot, v1};
+
+/// A failure or illness that the judge reported, ready to be published.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The node.
+    pub node: NodeId,
+    /// Now.
+    pub judgement: v1::Judgement,
+    /// Suspicion now.
+    pub phi: f64,
+    /// Time since its last heartbeat, ms.
+    pub silent_ms: f64,
+    /// Why it is unhealthy or not ready, in its own words.
+    pub reason: String,
+    /// Its last heartbeat: equal sightings by several detectors share it.
+    pub seq: u64,
+}
+
+/// One group.
+pub struct Group {
+    /// Its name.
+    pub id: GroupId,
+    /// Its configuration.
+    pub config: config::Group,
+    /// The vote; an observer has none.
+    pub seat: Option<Seat>,
+    judge: FailureDetector<NodeId>,
+    flap: FlapConfig,
+    flaps: BTreeMap<NodeId, Flap>,
+    damped: BTreeSet<NodeId>,
+    latest: BTreeMap<NodeId, Heartbeat>,
+    elected: BTreeMap<Slot, BootTime>,
+    claimed: BTreeMap<Slot, Epoch>,
+}
+
+impl Group {
+    /// A group of which nothing was heard yet.
+    pub fn new(
+        id: GroupId,
+        config: config::Group,
+        seat: Option<Seat>,
+        judge: FailureDetectorConfig,
+        flap: FlapConfig,
+    ) -> Self {
+        Self {
+            id,
+            config,
+            seat,
+            judge: FailureDetector::new(judge),
+            flap,
+            flaps: BTreeMap::new(),
+            damped: BTreeSet::new(),
+            latest: BTreeMap::new(),
+            elected: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a heartbeat in, for the seat first. Returns the tenure that it is the first to claim, with the time at
+    /// which this seat elected its holder.
+    pub fn heartbeat(&mut self, now: BootTime, heartbeat: Heartbeat) -> Option<(Slot, Epoch, BootTime)> {
+        if let Some(seat) = &mut self.seat {
+            seat.handle_heartbeat(now, &heartbeat);
+        }
+        let stale = self.latest.get(&heartbeat.node);
+        if stale.is_some_and(|last| last.boot == heartbeat.boot && last.seq >= heartbeat.seq) {
+            return None;
+        }
+        let healthy = heartbeat.health != Health::Unhealthy;
+        if let Err(error) = self.judge.handle_heartbeat(&heartbeat.node, healthy, now.0) {
+            tracing::warn!(group = %self.id, node = %heartbeat.node, %error, "a node is not judged");
+            return None;
+        }
+        let fresh = heartbeat.claims.iter().find(|claim| self.claimed.get(&claim.slot) < Some(&claim.epoch)).copied();
+        if let Some(claim) = fresh {
+            self.claimed.insert(claim.slot, claim.epoch);
+        }
+        self.latest.insert(heartbeat.node.clone(), heartbeat);
+        let claim = fresh?;
+        Some((claim.slot, claim.epoch, self.elected.remove(&claim.slot)?))
+    }
+
+    /// The seat elected somebody.
+    pub fn elected(&mut self, now: BootTime, slot: Slot) {
+        self.elected.insert(slot, now);
+    }
+
+    /// This detector was late: silence that it slept through is not the nodes' fault (rule R13).
+    pub fn observer_was_late(&mut self, now: BootTime) {
+        self.judge.observer_was_late(now.0);
+    }
+
+    /// What changed in the judgement of nodes.
+    pub fn judged(&mut self, now: BootTime) -> Vec<Judged> {
+        let changes = self.judge.poll(now.0);
+        for change in &changes {
+            self.note_flap(now, change);
+        }
+        let damped: BTreeSet<_> =
+            self.flaps.iter().filter(|(_, flap)| flap.damped(now.0)).map(|(node, _)| node.clone()).collect();
+        if damped != self.damped {
+            if let Some(seat) = &mut self.seat {
+                seat.handle_damped(now, damped.clone());
+            }
+            self.damped = damped;
+        }
+        changes.into_iter().map(|change| self.report(change)).collect()
+    }
+
+    /// A node that was well and is not any more has flapped once.
+    fn note_flap(&mut self, now: BootTime, change: &Change<NodeId>) {
+        let fell = matches!(change.to, Standing::Failed | Standing::Unhealthy)
+            && matches!(change.from, Some(Standing::Alive | Standing::Suspect));
+        if fell {
+            let fresh = || Flap::new(self.flap).expect("the configuration was checked");
+            self.flaps.entry(change.node.clone()).or_insert_with(fresh).down(now.0);
+        }
+    }
+
+    fn report(&self, change: Change<NodeId>) -> Judged {
+        let latest = self.latest.get(&change.node);
+        Judged {
+            judgement: judgement(change.to),
+            phi: change.phi,
+            silent_ms: change.silent_for.as_secs_f64() * 1e3,
+            reason: latest.map(|heartbeat| heartbeat.details.reason.clone()).unwrap_or_default(),
+            seq: latest.map_or(0, |heartbeat| heartbeat.seq),
+            node: change.node,
+        }
+    }
+
+    /// When this group must be looked at again.
+    pub fn next_deadline(&self, now: BootTime) -> BootTime {
+        let seat = self.seat.as_ref().map(Seat::next_deadline);
+        let judge = self.judge.next_deadline().map(BootTime);
+        let reuse = self.damped.iter().filter_map(|node| self.flaps.get(node)?.reuse_at()).map(BootTime).min();
+        let far = now.after(std::time::Duration::from_secs(1));
+        [seat, judge, reuse].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// The group as `status` shows it.
+    pub fn status(&self, now: BootTime, maintenance: &BTreeSet<NodeId>) -> v1::GroupStatus {
+        let node = |(node, heartbeat): (&NodeId, &Heartbeat)| v1::NodeStatus {
+            node: node.to_string(),
+            judgement: self.judge.standing(node).map_or(v1::Judgement::Unspecified, judgement).into(),
+            phi: self.judge.phi(node, now.0).unwrap_or_default(),
+            silent_ms: self.judge.silent_for(node, now.0).unwrap_or_default().as_secs_f64() * 1e3,
+            health: v1::Health::from(heartbeat.health).into(),
+            ready: heartbeat.ready,
+            standby: v1::StandbyKind::from(heartbeat.standby).into(),
+            priority: heartbeat.priority,
+            maintenance: maintenance.contains(node),
+            damped: self.damped.contains(node),
+            claims: heartbeat
+                .claims
+                .iter()
+                .map(|claim| v1::SlotEpoch { slot: claim.slot.0.into(), epoch: claim.epoch.0 })
+                .collect(),
+            details: Some(heartbeat.details.clone()),
+        };
+        v1::GroupStatus {
+            group: self.id.to_string(),
+            active: self.config.active.into(),
+            standby: self.config.standby.into(),
+            slots: self.config.slots.iter().enumerate().map(|(index, slot)| self.slot_status(now, index, slot)).collect(),
+            nodes: self.latest.iter().map(node).collect(),
+        }
+    }
+
+    fn slot_status(&self, now: BootTime, index: usize, slot: &config::SlotConfig) -> v1::SlotStatus {
+        let number = Slot(u16::try_from(index).unwrap_or(u16::MAX));
+        let view = self.seat.as_ref().and_then(|seat| seat.view(now, number));
+        let granted = view.as_ref().and_then(|view| view.granted.as_ref());
+        v1::SlotStatus {
+            slot: number.0.into(),
+            granted: granted.map(|(holder, _)| holder.into()),
+            remaining_ms: granted.map(|(_, until)| until.since(now).as_secs_f64() * 1e3).unwrap_or_default(),
+            highest_epoch: view.map_or(0, |view| view.highest.0),
+            vips: slot.vips.iter().map(|vip| vip.addr().to_string()).collect(),
+            names: slot.names.iter().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+fn judgement(standing: Standing) -> v1::Judgement {
+    match standing {
+        Standing::Alive => v1::Judgement::Alive,
+        Standing::Suspect => v1::Judgement::Suspect,
+        Standing::Failed => v1::Judgement::Failed,
+        Standing::Unhealthy => v1::Judgement::Unhealthy,
+    }
+}

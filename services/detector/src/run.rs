@@ -1,0 +1,218 @@
+//! Puts a detector together and feeds it until it is asked to end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{mpsc, watch},
+};
+use understudy_bus::{
+    EventLog, Nats, Store,
+    nats::Subscription,
+    paths::{FromNode, SeatOptions, SeatPaths},
+    queue,
+    store::Maintenance,
+};
+use understudy_detection::{AccrualConfig, FailureDetectorConfig, FlapConfig, Threshold};
+use understudy_lease::{Identity, Rules, Seat};
+use understudy_service::{Frame, clock, config::{self, Config}, seat::own_seat};
+use understudy_wire::{GroupId, Seat as SeatNumber, Slot, v1};
+
+use crate::{
+    ceilings::{Ceilings, Raised},
+    commands,
+    detector::{Detector, Parts, state},
+    group::Group,
+    metrics::Metrics,
+};
+
+/// Messages of nodes taken in before leases are looked at: so many that a queue is drained in few rounds, so few that
+/// the round stays far below a lease.
+const BATCH: usize = 1_024;
+/// Nodes that a group may have.
+const MAX_NODES: usize = 16_384;
+/// A node that fell often enough to be damped is damped for four half-lives at most.
+const LONGEST_SUPPRESSION: u32 = 4;
+/// How long the last messages may take to leave.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// What the loop listens to.
+struct Inputs {
+    nodes: queue::Receiver<FromNode>,
+    raised: Option<mpsc::Receiver<Raised>>,
+    presence: Subscription<v1::Presence>,
+    status: Subscription<v1::StatusRequest>,
+    maintenance_asked: Subscription<v1::MaintenanceRequest>,
+    maintenance: watch::Receiver<Option<Maintenance>>,
+}
+
+/// Runs a detector until it is asked to end.
+pub async fn run(frame: Frame) -> anyhow::Result<()> {
+    let config = Arc::clone(&frame.config);
+    let own = own_seat(&config.detector).await;
+    let seat = own.seat;
+    let number = seat.map_or(0, SeatNumber::raw);
+    match seat {
+        Some(seat) => tracing::info!(%seat, source = own.source, "votes"),
+        None => tracing::info!(source = own.source, "observes: no seat"),
+    }
+    let source = if number == 0 { format!("observer/{}", frame.instance) } else { format!("detector/{number}") };
+    let nats = understudy_service::nats::connect(&config, &source).await?;
+    let store = Arc::new(Store::start(&nats));
+    let events = Arc::new(EventLog::start(&nats, source));
+    let incarnation = clock::now().0;
+    let listener = TcpListener::bind(config.detector.listen)
+        .await
+        .with_context(|| format!("detector.listen: binding {}", config.detector.listen))?;
+    let (presence, presence_now) = watch::channel(v1::Presence {
+        cluster: config.cluster.to_string(),
+        seat: number.into(),
+        incarnation,
+        address: advertised(&config).await.unwrap_or_default(),
+        late_nanos: 0,
+        state: if seat.is_some() { "silent".into() } else { "observing".into() },
+    });
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("understudy.v1.Direct", tonic_health::ServingStatus::Serving).await;
+    let extra = Some(tonic::service::Routes::new(health));
+    let options = SeatOptions { listener, presence: presence_now, extra };
+    let (sender, nodes) = SeatPaths::open(&nats, options).await?;
+    let (ceilings, raised) = seat.map(|_| Ceilings::start(&store, slots(&config))).unzip();
+    let inputs = Inputs {
+        nodes,
+        raised,
+        presence: nats.subscribe(&format!("detector.{number}")).await?,
+        status: nats.subscribe("command.*.status").await?,
+        maintenance_asked: nats.subscribe_shared("command.*.maintenance", "detectors").await?,
+        maintenance: store.watch_maintenance(),
+    };
+    let parts = Parts {
+        cluster: config.cluster.clone(),
+        seat: number,
+        incarnation,
+        interval: config.lease.interval,
+        groups: groups(&config, seat, incarnation)?,
+        sender,
+        nats: nats.clone(),
+        events: Arc::clone(&events),
+        ceilings,
+        presence,
+        metrics: frame.metrics.register(|registry| Arc::new(Metrics::new(registry))),
+    };
+    let detector = Detector::new(parts);
+    serve(&frame, detector, inputs, &nats, &store, &events).await;
+    nats.flush(FLUSH).await;
+    Ok(())
+}
+
+/// The loop: whatever nodes sent is taken in first, then everything else, then the turn (rule R13).
+async fn serve(
+    frame: &Frame,
+    mut detector: Detector,
+    mut inputs: Inputs,
+    nats: &Nats,
+    store: &Arc<Store>,
+    events: &Arc<EventLog>,
+) {
+    loop {
+        let deadline = detector.next_deadline();
+        tokio::select! {
+            biased;
+            Some(message) = inputs.nodes.recv() => {
+                detector.from_node(message);
+                for _ in 1..BATCH {
+                    let Some(message) = inputs.nodes.try_recv() else { break };
+                    detector.from_node(message);
+                }
+            }
+            () = clock::sleep_until(deadline) => {}
+            () = frame.shutdown.cancelled() => return,
+            Some(raised) = next(&mut inputs.raised) => detector.raised(&raised),
+            Some(received) = inputs.presence.next() => {
+                if let Ok(presence) = received.message {
+                    detector.presence(&presence);
+                }
+            }
+            Some(received) = inputs.status.next() => {
+                if let (Ok(_), Some(reply)) = (&received.message, &received.reply) {
+                    nats.respond(reply, &detector.status());
+                }
+            }
+            Some(received) = inputs.maintenance_asked.next() => {
+                commands::set_maintenance(nats, store, events, received);
+            }
+            Ok(()) = inputs.maintenance.changed() => {
+                let set = inputs.maintenance.borrow_and_update().clone();
+                detector.set_maintenance(set.unwrap_or_default());
+            }
+        }
+        let now = clock::now();
+        detector.turn(deadline.min(now).max(deadline));
+        frame.health.tick();
+        let state = state(detector.standing(now));
+        frame.health.ready(state != "silent" && state != "conflict", state);
+    }
+}
+
+async fn next(raised: &mut Option<mpsc::Receiver<Raised>>) -> Option<Raised> {
+    match raised {
+        Some(raised) => raised.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn slots(config: &Config) -> impl Iterator<Item = (GroupId, Slot)> {
+    config.groups.iter().flat_map(|(id, group)| {
+        (0..group.slots.len()).map(|slot| (id.clone(), Slot(u16::try_from(slot).unwrap_or(u16::MAX))))
+    })
+}
+
+fn groups(config: &Config, seat: Option<SeatNumber>, incarnation: u64) -> anyhow::Result<Vec<Group>> {
+    let lease = &config.lease;
+    let rules = Rules::new(config.detector.seats, lease.duration, lease.interval, lease.max, lease.drift);
+    let floor = config.detector.deviation_floor(lease.interval);
+    let judge = FailureDetectorConfig {
+        accrual: AccrualConfig::new(lease.interval, config.detector.window, floor)?,
+        suspect: Threshold::new(config.detector.suspect_phi)?,
+        failed_after: lease.duration,
+        max_nodes: MAX_NODES,
+    };
+    let group = |(id, group): (&GroupId, &config::Group)| {
+        let identity = Identity {
+            cluster: config.cluster.clone(),
+            group: id.clone(),
+            slots: u16::try_from(group.slots.len()).context("more slots than a group can have")?,
+        };
+        let flap = FlapConfig {
+            suppress_above: group.flap.suppress,
+            reuse_below: group.flap.reuse,
+            half_life: group.flap.half_life,
+            longest_suppression: group.flap.half_life * LONGEST_SUPPRESSION,
+            ..FlapConfig::default()
+        };
+        flap.check().with_context(|| format!("group.{id}.flap"))?;
+        let vote = seat.map(|seat| Seat::new(identity, rules.clone(), seat, incarnation, clock::now()));
+        Ok(Group::new(id.clone(), group.clone(), vote, judge, flap))
+    };
+    config.groups.iter().map(group).collect()
+}
+
+/// Where nodes reach this detector: as configured, else the address that this host uses towards NATS.
+async fn advertised(config: &Config) -> Option<String> {
+    let detector = &config.detector;
+    if let Some(endpoint) = &detector.advertise {
+        return Some(endpoint.to_string());
+    }
+    if !detector.listen.ip().is_unspecified() {
+        return Some(detector.listen.to_string());
+    }
+    let server = config.nats.servers.first()?;
+    let server = server.rsplit("//").next()?.rsplit('@').next()?;
+    let server = if server.contains(':') { server.to_owned() } else { format!("{server}:4222") };
+    let socket = UdpSocket::bind(SocketAddr::new(detector.listen.ip(), 0)).await.ok()?;
+    // Connecting a datagram socket sends nothing; it only makes the kernel choose the way.
+    socket.connect(server).await.ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    Some(SocketAddr::new(own, detector.listen.port()).to_string())
+}

@@ -1,0 +1,73 @@
+//! What operators ask of the holder.
+
+use understudy_lease::Why;
+use understudy_service::clock;
+use understudy_wire::{BootTime, NodeId, Slot, v1};
+
+use crate::executor::Executor;
+
+/// Requests remembered, so that one that is sent again is answered the same and done once.
+const REMEMBERED: usize = 64;
+
+impl Executor {
+    /// A switchover: `None` when another node holds the slot, whose business it then is.
+    pub fn switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
+        if let Some((_, reply)) = self.asked.iter().find(|(known, _)| *known == request.request) {
+            return Some(reply.clone());
+        }
+        let slot = Slot(u16::try_from(request.slot).ok()?);
+        let now = clock::now();
+        let tenure = self.tenures.get(&slot)?;
+        let epoch = tenure.epoch.0;
+        let serving = tenure.serving_at.is_some();
+        let chosen = if serving { self.successor(now, &request.to) } else { Err("the takeover is still under way".into()) };
+        let (accepted, reason) = match &chosen {
+            Ok(_) => (true, String::new()),
+            Err(reason) => (false, reason.clone()),
+        };
+        let from = self.settings.node.to_string();
+        let to = request.to.clone();
+        let reply = v1::SwitchoverReply { accepted, reason: reason.clone(), from: from.clone(), to: to.clone(), epoch };
+        let asked = v1::SwitchoverAsked {
+            group: self.settings.group_id.to_string(),
+            slot: request.slot,
+            from,
+            to,
+            accepted,
+            reason,
+            request: request.request.clone(),
+        };
+        if let Ok(successor) = chosen {
+            self.holder.give_up(now, slot, Why::Switchover, successor);
+        }
+        self.tell(&request.request, &asked);
+        self.asked.truncate(REMEMBERED - 1);
+        self.asked.push_front((request.request.clone(), reply.clone()));
+        Some(reply)
+    }
+
+    /// Who could follow: the node named, else anyone. The reason if nobody could.
+    fn successor(&self, now: BootTime, named: &str) -> Result<Option<NodeId>, String> {
+        if !named.is_empty() {
+            let node = NodeId::new(named).map_err(|error| error.to_string())?;
+            if node == self.settings.node {
+                return Err(format!("{node} holds the slot already"));
+            }
+            return match self.peers.obstacle(now, &node, self.maintenance.contains(&node)) {
+                None => Ok(Some(node)),
+                Some(reason) => Err(reason),
+            };
+        }
+        let mut reasons = Vec::new();
+        for peer in self.peers.all() {
+            let node = &peer.heartbeat.node;
+            match self.peers.obstacle(now, node, self.maintenance.contains(node)) {
+                // Named, so that a switchover is told from other releases.
+                None => return Ok(Some(node.clone())),
+                Some(reason) => reasons.push(reason),
+            }
+        }
+        let why = if reasons.is_empty() { "no other member was heard".to_owned() } else { reasons.join(", ") };
+        Err(format!("no ready standby: {why}"))
+    }
+}

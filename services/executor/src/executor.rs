@@ -1,0 +1,403 @@
+//! The executor's state and the one order in which everything happens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::{mpsc, watch}, task::JoinHandle};
+use understudy_bus::{EventLog, paths::NodeSender};
+use understudy_dns::Updater;
+use understudy_lease::{Holder, HolderOutput, Why};
+use understudy_service::{clock, config::Group};
+use understudy_wire::{
+    BootTime, ClusterId, EventBody, CloudEvent, GroupId, Heartbeat, Incarnation, NodeId, Seat, Slot, StandbyKind, v1,
+};
+
+use crate::{
+    history::History,
+    hooks::HookError,
+    leaving::Ending,
+    metrics::Metrics,
+    network::Network,
+    peers::Peers,
+    tenure::Tenure,
+};
+
+/// After a takeover that failed the node is not ready for this long: the next candidate has its turn, and a broken
+/// hook is not run in a loop.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// Lifetimes of addresses are renewed this often while a slot is served.
+const RENEW_ADDRESSES: Duration = Duration::from_secs(1);
+/// The kernel is asked this often who is behind each VIP.
+const SOLICIT: Duration = Duration::from_secs(1);
+
+/// Who this executor is; fixed for the life of the process.
+pub struct Settings {
+    /// Deployment.
+    pub cluster: ClusterId,
+    /// Group of the node.
+    pub group_id: GroupId,
+    /// The group's configuration.
+    pub group: Group,
+    /// The node.
+    pub node: NodeId,
+    /// What it needs before it can serve.
+    pub kind: StandbyKind,
+    /// Its own address, if known.
+    pub address: Option<IpAddr>,
+    /// This process.
+    pub incarnation: Incarnation,
+    /// Heartbeat interval, I.
+    pub interval: Duration,
+}
+
+/// A hook that ended: of which tenure, and how.
+pub struct HookDone {
+    /// Slot it ran for.
+    pub slot: Slot,
+    /// Which of them: takeovers and demotions are told apart by the step.
+    pub step: &'static str,
+    /// When it began.
+    pub started: BootTime,
+    /// How it ended.
+    pub result: Result<(), HookError>,
+}
+
+/// What the witness last said.
+#[derive(Default)]
+pub struct Witness {
+    /// Attached to node.sock.
+    pub attached: bool,
+    /// Its checks.
+    pub health: v1::Health,
+    /// Highest version of our state that a heartbeat has carried.
+    pub carried: u64,
+}
+
+/// Everything the loop works on. Its parts are spread over the modules of this crate.
+pub struct Executor {
+    pub(crate) settings: Settings,
+    pub(crate) holder: Holder,
+    pub(crate) network: Network,
+    pub(crate) link: watch::Sender<v1::ExecutorState>,
+    pub(crate) sender: NodeSender,
+    pub(crate) events: EventLog,
+    pub(crate) dns: Option<Updater>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history: History,
+    pub(crate) witness: Witness,
+    pub(crate) peers: Peers,
+    pub(crate) maintenance: BTreeSet<NodeId>,
+    pub(crate) suspected: BTreeMap<NodeId, BootTime>,
+    pub(crate) tenures: BTreeMap<Slot, Tenure>,
+    pub(crate) endings: BTreeMap<Slot, Ending>,
+    pub(crate) courting: BTreeMap<Slot, BTreeMap<Seat, BootTime>>,
+    pub(crate) running: BTreeMap<Slot, JoinHandle<()>>,
+    pub(crate) hooks: mpsc::Sender<HookDone>,
+    pub(crate) asked: VecDeque<(String, v1::SwitchoverReply)>,
+    sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
+    cooldown: Option<(BootTime, String)>,
+    leaving: bool,
+    version: u64,
+    pushed: Option<v1::ExecutorState>,
+    tick_due: BootTime,
+    renew_due: BootTime,
+    solicit_due: BootTime,
+}
+
+/// The parts an executor is put together from.
+pub struct Parts {
+    /// Who it is.
+    pub settings: Settings,
+    /// The lease.
+    pub holder: Holder,
+    /// The kernel.
+    pub network: Network,
+    /// What node.sock tells the witness.
+    pub link: watch::Sender<v1::ExecutorState>,
+    /// Releases, both paths.
+    pub sender: NodeSender,
+    /// Events.
+    pub events: EventLog,
+    /// Name servers.
+    pub dns: Option<Updater>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What steps took before.
+    pub history: History,
+    /// Where hooks report.
+    pub hooks: mpsc::Sender<HookDone>,
+}
+
+impl Executor {
+    /// An executor that holds nothing.
+    pub fn new(parts: Parts) -> Self {
+        let now = clock::now();
+        // Whoever missed two heartbeats and a half is not there (rule R3).
+        let peers = Peers::new(parts.settings.interval.mul_f64(2.5));
+        Self {
+            settings: parts.settings,
+            holder: parts.holder,
+            network: parts.network,
+            link: parts.link,
+            sender: parts.sender,
+            events: parts.events,
+            dns: parts.dns,
+            metrics: parts.metrics,
+            history: parts.history,
+            hooks: parts.hooks,
+            witness: Witness::default(),
+            peers,
+            maintenance: BTreeSet::new(),
+            suspected: BTreeMap::new(),
+            tenures: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            courting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            asked: VecDeque::new(),
+            sightings: BTreeMap::new(),
+            cooldown: None,
+            leaving: false,
+            version: 0,
+            pushed: None,
+            tick_due: now,
+            renew_due: now,
+            solicit_due: now,
+        }
+    }
+
+    /// One turn, after every input and every deadline. The order matters:
+    ///
+    /// 1. whether new grants are wanted at all, so that no lease begins that could not be used;
+    /// 2. the lease: what must be shut is shut before anything else is done, then renewals reach the kernel;
+    /// 3. releases of gates proved shut, which others are waiting for;
+    /// 4. the next steps of takeovers, announcements, lifetimes;
+    /// 5. the state for the witness, at once when it changed.
+    pub async fn turn(&mut self) {
+        let now = clock::now();
+        self.holder.set_willing(self.obstacle(now).is_none());
+        self.holder.handle_time(now);
+        self.carry_out().await;
+        self.release_what_is_shut().await;
+        self.advance_takeovers().await;
+        self.announce_what_is_due();
+        self.advance_endings().await;
+        self.keep_up().await;
+        self.push_state();
+    }
+
+    /// Carries out what the lease machine wants.
+    pub(crate) async fn carry_out(&mut self) {
+        while let Some(output) = self.holder.poll_output() {
+            match output {
+                HolderOutput::Take { slot, epoch, until } => self.begin(slot, epoch, until),
+                HolderOutput::Renew { slot, until } => self.renew(slot, until).await,
+                HolderOutput::Confirmed { slot, epoch } => self.confirmed(slot, epoch),
+                HolderOutput::Shut { slot, why, .. } => self.shut(slot, why).await,
+                HolderOutput::Release(release) => {
+                    self.courting.remove(&release.slot);
+                    // The heartbeat repeats it, in an order that cannot be mixed up with older claims (rule R8).
+                    // Only without a publisher does it travel alone.
+                    if !self.witness.attached {
+                        self.sender.send_release(&release);
+                    }
+                    self.push_state();
+                }
+            }
+        }
+    }
+
+    /// Why this node could not take a slot over now; `None`: it could.
+    pub(crate) fn obstacle(&self, now: BootTime) -> Option<String> {
+        if self.leaving {
+            Some("the executor is ending".into())
+        } else if !self.witness.attached {
+            Some("no heartbeat publisher is attached".into())
+        } else if !self.network.link.up {
+            Some("the interface is down".into())
+        } else if !self.endings.is_empty() {
+            Some("a demotion is under way".into())
+        } else {
+            let cooling = self.cooldown.as_ref().filter(|(until, _)| now < *until);
+            cooling.map(|(_, reason)| format!("a takeover failed lately: {reason}"))
+        }
+    }
+
+    /// A takeover failed: the slot goes to the next candidate.
+    pub(crate) fn fail(&mut self, slot: Slot, reason: String) {
+        let now = clock::now();
+        self.cooldown = Some((now.after(COOLDOWN), reason.clone()));
+        self.holder.give_up(now, slot, Why::TakeoverFailed(reason), None);
+    }
+
+    /// The witness is gone: nothing renews the lease, so give it up while the gate can still be proved shut.
+    pub fn witness_lost(&mut self) {
+        self.witness = Witness::default();
+        self.give_up_all(&Why::Leaving("the heartbeat publisher ended".into()));
+    }
+
+    /// This process is asked to end: hand over first.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.give_up_all(&Why::Leaving("the executor was asked to end".into()));
+    }
+
+    /// Whether nothing is held and nothing is under way any more.
+    pub fn has_left(&self) -> bool {
+        self.leaving && self.tenures.is_empty() && self.endings.is_empty()
+    }
+
+    fn give_up_all(&mut self, why: &Why) {
+        let now = clock::now();
+        for slot in self.tenures.keys().copied().collect::<Vec<_>>() {
+            self.holder.give_up(now, slot, why.clone(), None);
+        }
+    }
+
+    /// What this host sees behind a VIP.
+    pub fn sighted(&mut self, vip: IpAddr, address: Option<[u8; 6]>) {
+        self.sightings.insert(vip, address);
+    }
+
+    /// Another member's heartbeat: who it is, and whom it sees.
+    pub fn heard(&mut self, heartbeat: Heartbeat) {
+        if heartbeat.node == self.settings.node || heartbeat.group != self.settings.group_id {
+            return;
+        }
+        let now = clock::now();
+        self.take_sightings(now, &heartbeat);
+        self.peers.heard(now, heartbeat);
+    }
+
+    /// When the next turn is due at the latest.
+    pub fn next_deadline(&self) -> BootTime {
+        let releases = self.endings.values().filter_map(Ending::deadline);
+        let tenures = self.tenures.values().filter_map(Tenure::deadline);
+        let announcing = self.tenures.values().flat_map(|tenure| &tenure.announcing);
+        let announcements = announcing.map(|(_, announcing)| announcing.next_deadline());
+        let fixed = [self.tick_due, self.renew_due, self.solicit_due];
+        let due = fixed.into_iter().chain(self.holder.next_deadline()).chain(releases).chain(tenures);
+        due.chain(announcements).min().expect("there is a tick")
+    }
+
+    /// Renews lifetimes, asks for neighbours.
+    async fn keep_up(&mut self) {
+        let now = clock::now();
+        if now >= self.renew_due {
+            self.renew_due = now.after(RENEW_ADDRESSES);
+            for vip in self.tenures.values().filter(|tenure| tenure.open).flat_map(|tenure| &tenure.vips) {
+                if let Err(error) = self.network.add(*vip).await {
+                    tracing::error!(%vip, cause = format!("{error:#}"), "renewing the lifetime of an address");
+                }
+            }
+        }
+        if now >= self.solicit_due {
+            self.solicit_due = now.after(SOLICIT);
+            let mine: BTreeSet<IpAddr> =
+                self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
+            for vip in self.settings.group.slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()) {
+                if !mine.contains(&vip) {
+                    self.network.solicit(vip);
+                }
+            }
+        }
+    }
+
+    /// Tells the witness what it must carry: at once when it changed, else once per tick.
+    pub(crate) fn push_state(&mut self) {
+        let now = clock::now();
+        let state = self.state(now);
+        if self.pushed.as_ref() == Some(&state) && now < self.tick_due {
+            return;
+        }
+        self.version += 1;
+        self.pushed = Some(state.clone());
+        self.tick_due = now.after(self.settings.interval / 2);
+        self.link.send_replace(v1::ExecutorState { version: self.version, ..state });
+    }
+
+    /// Version of the state pushed last.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn state(&self, now: BootTime) -> v1::ExecutorState {
+        let raw = |claim: &understudy_wire::Claim| v1::SlotEpoch {
+            slot: claim.slot.0.into(),
+            epoch: claim.epoch.0,
+        };
+        let obstacle = self.obstacle(now);
+        let mine: BTreeSet<IpAddr> =
+            self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
+        let sightings = self.sightings.iter().filter(|(vip, _)| !mine.contains(vip));
+        v1::ExecutorState {
+            incarnation: self.settings.incarnation.raw(),
+            version: 0,
+            ready: obstacle.is_none(),
+            reason: obstacle.unwrap_or_default(),
+            phase: self.phase().to_owned(),
+            claims: self.holder.claims(now).iter().map(raw).collect(),
+            known: self.holder.known().iter().map(raw).collect(),
+            releases: self.holder.releases().iter().map(Into::into).collect(),
+            sightings: sightings
+                .map(|(vip, address)| v1::Sighting {
+                    vip: vip.to_string(),
+                    link_address: address.map(|address| address.to_vec()).unwrap_or_default(),
+                })
+                .collect(),
+            address: self.settings.address.map(|address| address.to_string()).unwrap_or_default(),
+            link_address: self.network.link.mac.to_vec(),
+            starting: self.tenures.values().any(Tenure::starting),
+            guards: self.all_guards(),
+            leaving: self.has_left(),
+        }
+    }
+
+    fn all_guards(&self) -> Vec<v1::Guard> {
+        let slots = self.settings.group.slots.iter();
+        let guards = slots.flat_map(|slot| {
+            crate::plan::guards(&self.settings.group, slot, self.settings.address)
+        });
+        guards.map(|guard| raw_guard(&guard)).collect()
+    }
+
+    fn phase(&self) -> &'static str {
+        if !self.endings.is_empty() {
+            "releasing"
+        } else if self.tenures.values().any(|tenure| tenure.serving_at.is_none()) {
+            "taking over"
+        } else if self.tenures.is_empty() {
+            "standby"
+        } else {
+            "serving"
+        }
+    }
+
+    /// Publishes an event; `key` tells equal sightings of one thing from different things.
+    pub(crate) fn tell<B: EventBody>(&self, key: &str, body: &B) {
+        let source = self.events.source();
+        match CloudEvent::new(&self.settings.cluster, &self.settings.group_id, source, key, body) {
+            Ok(event) => self.events.publish(&event),
+            Err(error) => tracing::error!(kind = B::KIND, %error, "an event has no JSON form"),
+        }
+    }
+}
+
+fn raw_guard(guard: &understudy_vip::Guard) -> v1::Guard {
+    match guard {
+        understudy_vip::Guard::Address(address) => {
+            v1::Guard { address: address.to_string(), protocol: String::new(), port: 0 }
+        }
+        understudy_vip::Guard::Service { address, protocol, port } => v1::Guard {
+            address: address.to_string(),
+            protocol: match protocol {
+                understudy_vip::Protocol::Tcp => "tcp".into(),
+                understudy_vip::Protocol::Udp => "udp".into(),
+            },
+            port: u32::from(*port),
+        },
+    }
+}

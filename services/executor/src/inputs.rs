@@ -1,0 +1,97 @@
+//! What comes in from seats and witness.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use understudy_bus::{node_link::PublisherEvent, paths::FromSeat, store::Maintenance};
+use understudy_service::clock;
+use understudy_wire::v1;
+
+use crate::executor::{Executor, HookDone, Witness};
+
+impl Executor {
+    /// A vote, a revocation, or a detector about itself.
+    pub fn from_seat(&mut self, message: FromSeat) {
+        let now = clock::now();
+        let refused = match message {
+            FromSeat::Grant(grant) => {
+                self.note_grant(grant.slot, grant.seat);
+                if grant.claimed.is_some() {
+                    self.metrics.observe_renewal(now.since(grant.echo));
+                }
+                self.holder.handle_grant(now, &grant)
+            }
+            FromSeat::Revoke(revoke) => self.holder.handle_revoke(now, &revoke),
+            // Its address is learned by the paths themselves.
+            FromSeat::Presence(_) => Ok(()),
+        };
+        if let Err(refused) = refused {
+            self.metrics.refused.inc();
+            tracing::debug!(?refused, "message of a seat not counted");
+        }
+    }
+
+    /// The witness: there, gone, or with news of the workload.
+    pub fn from_publisher(&mut self, event: PublisherEvent) {
+        match event {
+            PublisherEvent::Attached => {
+                tracing::info!("attached to the heartbeat publisher");
+                self.witness = Witness { attached: true, ..Witness::default() };
+            }
+            PublisherEvent::State(state) => {
+                self.witness.health = state.health();
+                self.witness.carried = state.carried;
+            }
+            PublisherEvent::Lost => {
+                tracing::error!("the heartbeat publisher is gone");
+                self.witness_lost();
+            }
+            PublisherEvent::Refused(reason) => tracing::error!(reason, "the heartbeat publisher refuses this executor"),
+        }
+    }
+
+    /// Nodes in maintenance; a switchover to one of them is refused.
+    pub fn set_maintenance(&mut self, set: Maintenance) {
+        let mine = |(group, node)| (group == self.settings.group_id).then_some(node);
+        self.maintenance = set.into_iter().filter_map(mine).collect::<BTreeSet<_>>();
+    }
+
+    /// An earlier run served here and did not end well: what it promoted is demoted.
+    pub fn clean_up(&mut self, leftovers: &[IpAddr]) {
+        if leftovers.is_empty() {
+            return;
+        }
+        tracing::warn!(?leftovers, "removed addresses that an earlier run left behind");
+        let Some(hook) = self.settings.group.hooks.demote.clone() else { return };
+        let slots = self.settings.group.slots.iter().enumerate();
+        let served = |vips: &[ipnet::IpNet]| vips.iter().any(|vip| leftovers.contains(&vip.addr()));
+        let left: Vec<_> = slots.filter(|(_, slot)| served(&slot.vips)).map(|(index, _)| index).collect();
+        for index in left {
+            let slot = understudy_wire::Slot(u16::try_from(index).unwrap_or(u16::MAX));
+            // The epoch of that tenure is not known any more.
+            self.run_hook(slot, understudy_wire::Epoch(0), "demote", hook.clone());
+        }
+    }
+
+    /// For `/readyz`.
+    pub fn readiness(&self) -> (bool, String) {
+        match self.obstacle(clock::now()) {
+            None => (true, "ready".into()),
+            Some(reason) => (false, reason),
+        }
+    }
+
+    /// Lets the last messages leave.
+    pub async fn close(self, limit: Duration) {
+        self.sender.close(limit).await;
+    }
+
+    /// What a hook's end means when nothing waits for it: the clean-up after an earlier run.
+    pub(crate) fn leftover_hook_ended(done: &HookDone) {
+        let (outcome, detail) = crate::taking::outcome(&done.result);
+        if outcome == v1::StepOutcome::Done {
+            tracing::info!(slot = %done.slot, "demoted what an earlier run left behind");
+        } else {
+            tracing::error!(slot = %done.slot, detail, "demoting what an earlier run left behind");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Demotion: shut gate, release, remove address, demote (design section 5).
+
+use std::{collections::VecDeque, time::Duration};
+
+use understudy_lease::Why;
+use understudy_service::clock;
+use understudy_wire::{BootTime, Slot, v1::{self, StepOutcome}};
+
+use crate::{
+    executor::{Executor, HookDone},
+    plan::{self, Step},
+    taking::outcome,
+    tenure::{Done, Tenure, steps},
+};
+
+/// How long a release waits for the witness to have stopped claiming. A heartbeat made later must not carry the old
+/// claim; should the witness hang, the lease runs out by itself.
+const WITHDRAWAL: Duration = Duration::from_millis(20);
+
+/// A tenure that ends.
+pub struct Ending {
+    tenure: Tenure,
+    why: Why,
+    /// State that no longer claims the slot.
+    withdrawn: u64,
+    release_by: BootTime,
+    released: bool,
+    queue: VecDeque<Step>,
+    hook_runs: bool,
+    began: BootTime,
+    done: Vec<Done>,
+}
+
+impl Ending {
+    /// When the release is due at the latest.
+    pub fn deadline(&self) -> Option<BootTime> {
+        (!self.released).then_some(self.release_by)
+    }
+}
+
+impl Executor {
+    /// The lease machine gave the slot up: nothing is served when this returns.
+    pub(crate) async fn shut(&mut self, slot: Slot, why: Why) {
+        let Some(tenure) = self.tenures.remove(&slot) else { return };
+        let began = clock::now();
+        // A hook that still promotes must not promote what is no longer held.
+        if let Some(hook) = self.running.remove(&slot) {
+            hook.abort();
+        }
+        // The claim is withdrawn while the kernel shuts; the release waits for both.
+        self.push_state();
+        let withdrawn = self.version();
+        self.network.shut(&tenure.guards, &tenure.vips).await;
+        let shut = clock::now();
+        tracing::info!(%slot, epoch = %tenure.epoch, %why, "the gate is shut");
+        self.metrics.demotions.inc();
+        let config = &self.settings.group.slots[usize::from(slot.0)];
+        let plan = plan::demotion(&self.settings.group, config, self.settings.kind, &tenure.guards);
+        let queue = plan.steps.into_iter().filter(|step| !matches!(step, Step::ShutGate(_) | Step::Release));
+        let done = vec![Done {
+            name: "shut gate",
+            started: began,
+            ended: shut,
+            outcome: StepOutcome::Done,
+            detail: String::new(),
+        }];
+        let ending = Ending {
+            withdrawn,
+            release_by: began.after(WITHDRAWAL),
+            released: false,
+            queue: queue.collect(),
+            hook_runs: false,
+            began,
+            done,
+            why,
+            tenure,
+        };
+        self.stop_dns(&ending.tenure);
+        self.publish_record(&ending.tenure);
+        self.endings.insert(slot, ending);
+    }
+
+    /// Releases every slot whose gate is shut and whose claim no heartbeat carries any more.
+    pub(crate) async fn release_what_is_shut(&mut self) {
+        let now = clock::now();
+        let (attached, carried) = (self.witness.attached, self.witness.carried);
+        let mut slots = Vec::new();
+        for (slot, ending) in self.endings.iter_mut().filter(|(_, ending)| !ending.released) {
+            if !attached || carried >= ending.withdrawn || now >= ending.release_by {
+                ending.released = true;
+                ending.done.push(Done {
+                    name: "release",
+                    started: ending.began,
+                    ended: now,
+                    outcome: StepOutcome::Done,
+                    detail: String::new(),
+                });
+                slots.push(*slot);
+            }
+        }
+        for slot in slots {
+            self.holder.gate_shut(now, slot);
+            self.carry_out().await;
+        }
+    }
+
+    /// What comes after the release: nobody waits for it.
+    pub(crate) async fn advance_endings(&mut self) {
+        let idle = |ending: &Ending| ending.released && !ending.hook_runs;
+        let slots: Vec<_> = self.endings.iter().filter(|(_, ending)| idle(ending)).map(|(slot, _)| *slot).collect();
+        for slot in slots {
+            let Some(mut ending) = self.endings.remove(&slot) else { continue };
+            while let Some(step) = ending.queue.pop_front() {
+                let started = clock::now();
+                let name = step.name();
+                let result = match step {
+                    Step::RemoveAddress(vip) => self.network.remove(vip).await.map(drop),
+                    Step::Demote(hook) | Step::Stop(hook) => {
+                        self.run_hook(slot, ending.tenure.epoch, name, hook);
+                        ending.hook_runs = true;
+                        break;
+                    }
+                    _ => unreachable!("a demotion plan has no step of a takeover"),
+                };
+                let (outcome, detail) = match result {
+                    Ok(()) => (StepOutcome::Done, String::new()),
+                    // Its lifetime ends in seconds, and the gate is shut: worth a line, not worth stopping for.
+                    Err(error) => (StepOutcome::Failed, format!("{error:#}")),
+                };
+                ending.done.push(Done { name, started, ended: clock::now(), outcome, detail });
+            }
+            if ending.hook_runs {
+                self.endings.insert(slot, ending);
+            } else {
+                self.tell_demoted(slot, &ending);
+            }
+        }
+    }
+
+    /// A hook ended: of a demotion, else of a takeover.
+    pub fn hook_ended(&mut self, done: HookDone) {
+        self.running.remove(&done.slot);
+        let ending = self.endings.get_mut(&done.slot).filter(|_| matches!(done.step, "demote" | "stop"));
+        let Some(ending) = ending else {
+            return if done.step == "demote" { Self::leftover_hook_ended(&done) } else { self.takeover_hook_ended(done) };
+        };
+        let (outcome, detail) = outcome(&done.result);
+        if done.result.is_err() {
+            tracing::error!(slot = %done.slot, step = done.step, detail, "a hook of a demotion failed");
+        }
+        ending.done.push(Done { name: done.step, started: done.started, ended: clock::now(), outcome, detail });
+        ending.hook_runs = false;
+    }
+
+    fn tell_demoted(&mut self, slot: Slot, ending: &Ending) {
+        let epoch = ending.tenure.epoch;
+        let steps = steps(&ending.done, ending.began);
+        if let Why::TakeoverFailed(reason) = &ending.why {
+            let failed = ending.tenure.done.iter().rev().find(|done| done.outcome != StepOutcome::Done);
+            let failed = v1::TakeoverFailed {
+                group: self.settings.group_id.to_string(),
+                slot: slot.0.into(),
+                node: self.settings.node.to_string(),
+                epoch: epoch.0,
+                step: failed.map(|done| done.name.to_owned()).unwrap_or_default(),
+                reason: reason.clone(),
+                steps: crate::tenure::steps(&ending.tenure.done, ending.tenure.zero()),
+            };
+            self.tell(&format!("{slot}/{epoch}"), &failed);
+        }
+        let demoted = v1::Demoted {
+            group: self.settings.group_id.to_string(),
+            slot: slot.0.into(),
+            node: self.settings.node.to_string(),
+            epoch: epoch.0,
+            reason: ending.why.to_string(),
+            steps,
+        };
+        self.tell(&format!("{slot}/{epoch}"), &demoted);
+        if let Err(error) = self.history.write() {
+            tracing::warn!(%error, "durations of steps are not kept");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The node's kernel side: gate, addresses, announcements and neighbours of one interface, in one hand.
+//!
+//! Every call comes from the executor's one loop, so nothing is opened after it was shut for a later tenure.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+use understudy_vip::{Addresses, Announcer, Gate, GateConfig, Guard, Link, Sighting, Watcher};
+use understudy_wire::{BootTime, GroupId};
+
+/// Lifetime of an added address: the second line behind the gate. Renewed every second, so three may fail.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(4);
+/// Shortest lease when only the address lifetime guards it, since that has a resolution of one second.
+pub const SHORTEST_UNGATED_LEASE: Duration = Duration::from_secs(2);
+
+/// What the kernel does for one node.
+pub struct Network {
+    interface: String,
+    gate: Option<Gate>,
+    addresses: Addresses,
+    announcer: Announcer,
+    watcher: Watcher,
+    /// The interface as it was at the start.
+    pub link: Link,
+}
+
+impl Network {
+    /// Fences `guards`, all shut, before anything else; then removes VIPs that an earlier run left behind.
+    ///
+    /// Returns the sightings of the neighbours too, and the VIPs that were removed.
+    pub async fn install(
+        group: &GroupId,
+        interface: &str,
+        vips: &[IpAddr],
+        guards: &[Guard],
+        mark: u32,
+        realtime: bool,
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Sighting>, Vec<IpAddr>)> {
+        let gate = match understudy_vip::gate::available() {
+            Ok(()) => {
+                let config = GateConfig { name: group.to_string(), mark, realtime };
+                Some(Gate::install(config, guards).context("installing the gate")?)
+            }
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::error!(cause, "no gate: only the lifetime of addresses ends a lost lease, to the second");
+                None
+            }
+        };
+        let addresses = Addresses::connect(vips.iter().copied()).context("opening route netlink")?;
+        let link = addresses.link(interface).await?;
+        let mut leftovers = Vec::new();
+        for vip in vips {
+            if addresses.remove(interface, *vip).await? {
+                leftovers.push(*vip);
+            }
+        }
+        let announcer = Announcer::open(interface)?;
+        let (sightings, watcher) = understudy_vip::watch(interface, vips.to_vec())?;
+        let interface = interface.to_owned();
+        Ok((Self { interface, gate, addresses, announcer, watcher, link }, sightings, leftovers))
+    }
+
+    /// Whether the kernel enforces the lease to the millisecond.
+    pub fn gated(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// Adds a VIP, or renews its lifetime.
+    pub async fn add(&self, vip: IpNet) -> anyhow::Result<()> {
+        Ok(self.addresses.add(&self.interface, vip, ADDRESS_LIFETIME).await?)
+    }
+
+    /// Removes a VIP; one that is gone is fine.
+    pub async fn remove(&self, vip: IpNet) -> anyhow::Result<bool> {
+        Ok(self.addresses.remove(&self.interface, vip.addr()).await?)
+    }
+
+    /// Lets traffic through until the lease ends (rule R5).
+    pub async fn open(&self, guards: &[Guard], until: BootTime) -> anyhow::Result<()> {
+        match &self.gate {
+            Some(gate) if !guards.is_empty() => Ok(gate.open(guards, until.0).await?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shuts the gate, or takes the addresses away where there is none. Nothing is served when this returns.
+    ///
+    /// When the kernel refuses that, this process ends: its pass tables vanish with it, and the witness proves it.
+    pub async fn shut(&self, guards: &[Guard], vips: &[IpNet]) {
+        let shut = match &self.gate {
+            Some(_) if guards.is_empty() => Ok(()),
+            Some(gate) => gate.shut(guards).await.map_err(anyhow::Error::from),
+            None => self.remove_all(vips).await,
+        };
+        if let Err(error) = shut {
+            tracing::error!(cause = format!("{error:#}"), "the gate cannot be shut: ending the process shuts it");
+            std::process::abort();
+        }
+    }
+
+    async fn remove_all(&self, vips: &[IpNet]) -> anyhow::Result<()> {
+        for vip in vips {
+            self.remove(*vip).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the segment where a VIP is; nothing is sent after `until`.
+    pub fn announce(&self, vip: IpAddr, until: BootTime) -> anyhow::Result<()> {
+        Ok(self.announcer.announce(vip, until.0)?)
+    }
+
+    /// Makes the kernel find out who is behind a VIP.
+    pub fn solicit(&self, vip: IpAddr) {
+        if let Err(error) = self.watcher.solicit(vip) {
+            tracing::debug!(cause = &error as &dyn std::error::Error, "asking for a neighbour");
+        }
+    }
+}

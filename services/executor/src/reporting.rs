@@ -1,0 +1,121 @@
+//! What others learn of a takeover: its record, the name servers' answers, its trace.
+
+use understudy_dns::{Answer, Outcome};
+use understudy_service::{clock, telemetry::{self, PastSpan}};
+use understudy_wire::{BootTime, Slot, event::trace_id, v1::{self, StepOutcome}};
+
+use crate::{executor::Executor, tenure::Tenure};
+
+impl Executor {
+    /// A detector's judgement: the time of suspicion belongs into the record.
+    pub fn judged(&mut self, verdict: &v1::Verdict) {
+        let Ok(node) = verdict.node.parse() else { return };
+        match verdict.judgement() {
+            v1::Judgement::Suspect | v1::Judgement::Failed => {
+                self.suspected.entry(node).or_insert_with(clock::now);
+            }
+            v1::Judgement::Alive | v1::Judgement::Unhealthy | v1::Judgement::Unspecified => {
+                self.suspected.remove(&node);
+            }
+        }
+    }
+
+    /// A name server answered, or failed for the first time.
+    pub fn dns_answered(&mut self, outcome: &Outcome) {
+        let (answer, reason) = match &outcome.result {
+            Ok(Answer::Applied) => ("applied", String::new()),
+            Ok(Answer::AlreadyThere) => ("already there", String::new()),
+            Ok(Answer::NewerKnown { epoch }) => ("newer known", format!("the zone holds epoch {epoch}")),
+            Err(error) => ("failed", format!("{:#}", Chain(error))),
+        };
+        let slot = Slot(u16::try_from(outcome.slot).unwrap_or(u16::MAX));
+        let now = clock::now();
+        let current = self.tenures.get_mut(&slot).filter(|tenure| tenure.epoch.0 == outcome.epoch);
+        if let Some(tenure) = current
+            && outcome.result.is_ok()
+        {
+            let detail = format!("{} {answer} at {}", outcome.name, outcome.server);
+            tenure.note("DNS", now.before(outcome.elapsed), now, StepOutcome::Done, detail);
+            tenure.open_ends = tenure.open_ends.saturating_sub(1);
+        }
+        if outcome.result.is_err() {
+            self.metrics.dns_failures.inc();
+            tracing::warn!(server = %outcome.server, name = outcome.name, reason, "updating DNS; tries go on");
+        }
+        let updated = v1::DnsUpdated {
+            group: self.settings.group_id.to_string(),
+            slot: outcome.slot,
+            node: self.settings.node.to_string(),
+            epoch: outcome.epoch,
+            name: outcome.name.clone(),
+            server: outcome.server.to_string(),
+            addresses: Vec::new(),
+            answer: answer.to_owned(),
+            reason,
+            attempts: outcome.attempts,
+            after_ms: outcome.elapsed.as_secs_f64() * 1e3,
+        };
+        let key = format!("{slot}/{}/{}/{}/{answer}", outcome.epoch, outcome.name, outcome.server);
+        self.tell(&key, &updated);
+    }
+
+    /// The successor's updates are on their way: stop caring for the records of this tenure.
+    pub(crate) fn stop_dns(&self, tenure: &Tenure) {
+        let Some(dns) = &self.dns else { return };
+        for name in &self.settings.group.slots[usize::from(tenure.slot.0)].names {
+            dns.clear(name.as_str(), tenure.slot.0.into());
+        }
+    }
+
+    /// Publishes the record once it is complete, or has waited long enough.
+    pub(crate) fn publish_record_if_complete(&mut self, slot: Slot) {
+        let now = clock::now();
+        let Some(mut tenure) = self.tenures.remove(&slot) else { return };
+        if tenure.record_is_ready(now) {
+            self.publish_record(&tenure);
+            tenure.published = true;
+        }
+        self.tenures.insert(slot, tenure);
+    }
+
+    /// Publishes the record of a takeover that came to serve, and its trace.
+    pub(crate) fn publish_record(&self, tenure: &Tenure) {
+        let Some(serving) = tenure.serving_at.filter(|_| !tenure.published) else { return };
+        let settings = &self.settings;
+        let trace = trace_id(&settings.cluster, &settings.group_id, tenure.slot, tenure.epoch);
+        self.tell(
+            &format!("{}/{}", tenure.slot, tenure.epoch),
+            &tenure.record(settings.group_id.as_str(), &settings.node, trace),
+        );
+        self.metrics.observe_takeover(serving.since(tenure.quorum_at));
+        let span = |name: &'static str, from: BootTime, to: BootTime| {
+            PastSpan::new(name, from, to)
+                .with("group", settings.group_id.to_string())
+                .with("slot", i64::from(tenure.slot.0))
+                .with("node", settings.node.to_string())
+        };
+        let root = telemetry::record_tenure(trace, span("failover", tenure.zero(), serving));
+        for done in &tenure.done {
+            let mut step = span(done.name, done.started, done.ended).with("detail", done.detail.clone());
+            if !matches!(done.outcome, StepOutcome::Done | StepOutcome::Already) {
+                step.error = Some(done.detail.clone());
+            }
+            telemetry::record(&root, step);
+        }
+    }
+}
+
+/// An error and its causes, each once.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Puts an executor together and feeds it until it has left.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use understudy_bus::{
+    EventLog, Nats, Store,
+    nats::{Received, Subscription},
+    node_link::{NodeLinkClient, PublisherEvent},
+    paths::{FromSeat, NodeOptions, NodePaths},
+    queue,
+    store::Maintenance,
+};
+use understudy_dns::{Outcome, TsigKey, Updater, Zone};
+use understudy_lease::{Holder, Identity, Rules};
+use understudy_service::{Frame, Hopeless, clock, config::{Config, Dns, RecordAddress}};
+use understudy_vip::Sighting;
+use understudy_wire::{Heartbeat, Holder as HolderId, Incarnation, v1};
+
+use crate::{
+    executor::{Executor, HookDone, Parts, Settings},
+    history::History,
+    metrics::Metrics,
+    network::{Network, SHORTEST_UNGATED_LEASE},
+    plan,
+};
+
+/// Hooks that may have ended without the loop having looked: one per slot is enough.
+const HOOKS: usize = 16;
+/// How long a hand-over may take when this process is asked to end, demote hook included.
+const LEAVE: Duration = Duration::from_secs(20);
+/// How long the last messages may take to leave.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// What the loop listens to.
+struct Inputs {
+    seats: queue::Receiver<FromSeat>,
+    publisher: mpsc::Receiver<PublisherEvent>,
+    hooks: mpsc::Receiver<HookDone>,
+    dns: Option<mpsc::Receiver<Outcome>>,
+    sightings: mpsc::Receiver<Sighting>,
+    heartbeats: Subscription<v1::Heartbeat>,
+    verdicts: Subscription<v1::Verdict>,
+    switchovers: Subscription<v1::SwitchoverRequest>,
+    maintenance: watch::Receiver<Option<Maintenance>>,
+}
+
+/// Runs the executor of one node until it was asked to end and has handed over.
+pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
+    let config = &frame.config;
+    let settings = settings(config)?;
+    let history = History::read(&config.node.state_dir);
+    if dry_run {
+        print!("{}", plan::describe_all(&settings.group, settings.kind, settings.address, &history.durations()));
+        return Ok(());
+    }
+    let (network, sightings, leftovers) = network(&frame, &settings).await?;
+    if !network.gated() && config.lease.duration < SHORTEST_UNGATED_LEASE {
+        let why = format!(
+            "without nftables the kernel ends a lease to the second only: lease.duration = {:?} must be at least {:?}",
+            config.lease.duration, SHORTEST_UNGATED_LEASE
+        );
+        return Err(Hopeless(why).into());
+    }
+    let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
+    let nats = understudy_service::nats::connect(config, &format!("executor/{}", settings.node)).await?;
+    let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
+    let (group, node) = (settings.group_id.clone(), settings.node.clone());
+    let options = NodeOptions { group: group.clone(), node, detectors, grants: true };
+    let (sender, seats) = NodePaths::open(&nats, options).await?;
+    let (link, state) = watch::channel(v1::ExecutorState::default());
+    let (_link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
+    let (hook_reports, hooks) = mpsc::channel(HOOKS);
+    let (dns, outcomes) = updater(config.dns.as_ref()).await?.unzip();
+    let inputs = Inputs {
+        seats,
+        publisher,
+        hooks,
+        dns: outcomes,
+        sightings,
+        heartbeats: nats.subscribe(&format!("heartbeat.{group}.*")).await?,
+        verdicts: nats.subscribe(&format!("verdict.{group}.*")).await?,
+        switchovers: nats.subscribe(&format!("command.{group}.switchover")).await?,
+        maintenance: Store::start(&nats).watch_maintenance(),
+    };
+    let parts = Parts {
+        holder: holder(config, &settings)?,
+        events: EventLog::start(&nats, format!("executor/{}", settings.node)),
+        settings,
+        network,
+        link,
+        sender,
+        dns,
+        metrics,
+        history,
+        hooks: hook_reports,
+    };
+    let mut executor = Executor::new(parts);
+    executor.clean_up(&leftovers);
+    serve(&frame, &nats, &mut executor, inputs).await;
+    executor.close(FLUSH).await;
+    Ok(())
+}
+
+/// The loop: one input or deadline, then one turn. Grants and the witness come first, since a lease hangs on them.
+async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: Inputs) {
+    let mut leave_by = None;
+    while !executor.has_left() && leave_by.is_none_or(|by| clock::now() < by) {
+        let deadline = executor.next_deadline();
+        tokio::select! {
+            biased;
+            Some(message) = inputs.seats.recv() => executor.from_seat(message),
+            Some(event) = inputs.publisher.recv() => executor.from_publisher(event),
+            Some(done) = inputs.hooks.recv() => executor.hook_ended(done),
+            () = clock::sleep_until(deadline) => {}
+            () = frame.shutdown.cancelled(), if leave_by.is_none() => {
+                leave_by = Some(clock::now().after(LEAVE));
+                executor.leave();
+            }
+            Some(received) = inputs.switchovers.next() => answer(nats, executor, &received),
+            Some(received) = inputs.heartbeats.next() => {
+                // Bad ones are counted by the bus.
+                if let Some(heartbeat) = received.message.ok().and_then(|raw| Heartbeat::try_from(raw).ok()) {
+                    executor.heard(heartbeat);
+                }
+            }
+            Some(received) = inputs.verdicts.next() => {
+                if let Ok(verdict) = received.message {
+                    executor.judged(&verdict);
+                }
+            }
+            Some(sighting) = inputs.sightings.recv() => executor.sighted(sighting.vip, sighting.lladdr),
+            Some(outcome) = next(&mut inputs.dns) => executor.dns_answered(&outcome),
+            Ok(()) = inputs.maintenance.changed() => {
+                let set = inputs.maintenance.borrow_and_update().clone();
+                executor.set_maintenance(set.unwrap_or_default());
+            }
+        }
+        executor.turn().await;
+        frame.health.tick();
+        let (ready, reason) = executor.readiness();
+        frame.health.ready(ready, reason);
+    }
+}
+
+async fn next(outcomes: &mut Option<mpsc::Receiver<Outcome>>) -> Option<Outcome> {
+    match outcomes {
+        Some(outcomes) => outcomes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer(nats: &Nats, executor: &mut Executor, received: &Received<v1::SwitchoverRequest>) {
+    let (Ok(request), Some(reply)) = (&received.message, &received.reply) else { return };
+    if let Some(answer) = executor.switchover(request) {
+        nats.respond(reply, &answer);
+    }
+}
+
+fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let node = config.node.name.clone().context("node.name is not set (UNDERSTUDY_NODE__NAME)")?;
+    let group_id = config.node.group.clone().context("node.group is not set (UNDERSTUDY_NODE__GROUP)")?;
+    let group = config.groups.get(&group_id).with_context(|| format!("group {group_id} is not configured"))?.clone();
+    // Boot time in nanoseconds: rises with every start of this boot, and is never 0 (rule R2).
+    let incarnation = Incarnation::new(clock::now().0).context("the boot clock stands at 0")?;
+    Ok(Settings {
+        cluster: config.cluster.clone(),
+        group_id,
+        group,
+        node,
+        kind: config.node.standby,
+        address: config.node.address,
+        incarnation,
+        interval: config.lease.interval,
+    })
+}
+
+fn holder(config: &Config, settings: &Settings) -> anyhow::Result<Holder> {
+    let identity = Identity {
+        cluster: settings.cluster.clone(),
+        group: settings.group_id.clone(),
+        slots: u16::try_from(settings.group.slots.len()).context("more slots than a group can have")?,
+    };
+    let lease = &config.lease;
+    let rules = Rules::new(config.detector.seats, lease.duration, lease.interval, lease.max, lease.drift);
+    let boot = clock::boot_id().context("reading the boot id")?;
+    let me = HolderId { node: settings.node.clone(), boot, incarnation: settings.incarnation };
+    Ok(Holder::new(identity, rules, me))
+}
+
+async fn network(
+    frame: &Frame,
+    settings: &Settings,
+) -> anyhow::Result<(Network, mpsc::Receiver<Sighting>, Vec<IpAddr>)> {
+    let config = &frame.config;
+    let interface = config.node.interface.as_deref().context("node.interface is not set")?;
+    let slots = &settings.group.slots;
+    let needs_address = slots.iter().any(|slot| slot.record_address() == RecordAddress::Node);
+    if needs_address && settings.address.is_none() {
+        anyhow::bail!("node.address is not set, but a slot without VIP or a record that follows the node needs it");
+    }
+    let vips: Vec<IpAddr> = slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()).collect();
+    let guards: BTreeSet<_> =
+        slots.iter().flat_map(|slot| plan::guards(&settings.group, slot, settings.address)).collect();
+    let guards: Vec<_> = guards.into_iter().collect();
+    let realtime = frame.config.realtime.enabled;
+    Network::install(&settings.group_id, interface, &vips, &guards, config.gate.mark, realtime).await
+}
+
+async fn updater(dns: Option<&Dns>) -> anyhow::Result<Option<(Updater, mpsc::Receiver<Outcome>)>> {
+    let Some(dns) = dns else { return Ok(None) };
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    for server in &dns.servers {
+        let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
+        servers.extend(found.with_context(|| format!("dns.servers: looking {server} up"))?.take(1));
+    }
+    let key = dns.key.as_ref().map(tsig_key).transpose()?;
+    let zone = Zone { servers, origin: dns.zone.as_str().to_owned(), key, ttl: ttl(dns.ttl), timeout: dns.timeout };
+    let timing = understudy_dns::Timing { recheck: dns.recheck, ..Default::default() };
+    Ok(Some(Updater::start(zone, timing)))
+}
+
+/// Seconds, as the protocol has them; a fraction would become an answer that is never cached, so it is rounded up.
+fn ttl(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
+}
+
+fn tsig_key(key: &understudy_service::config::TsigKey) -> anyhow::Result<TsigKey> {
+    use understudy_service::config::TsigAlgorithm;
+    let algorithm = match key.algorithm {
+        TsigAlgorithm::HmacSha256 => understudy_dns::Algorithm::HmacSha256,
+        TsigAlgorithm::HmacSha384 => understudy_dns::Algorithm::HmacSha384,
+        TsigAlgorithm::HmacSha512 => understudy_dns::Algorithm::HmacSha512,
+    };
+    let secret = match (&key.secret, &key.secret_file) {
+        (Some(secret), _) => secret.expose().to_owned(),
+        (None, Some(file)) => {
+            let read = std::fs::read_to_string(file);
+            read.with_context(|| format!("dns.key.secret_file: reading {}", file.display()))?
+        }
+        (None, None) => anyhow::bail!("dns.key: neither secret nor secret_file is set"),
+    };
+    Ok(TsigKey::new(key.name.as_str(), algorithm, &secret)?)
+}
