@@ -269,7 +269,7 @@ fn refusal<T>(done: &Result<T, rtnetlink::Error>) -> Option<i32> {
 
 /// Rounded up, at least one: the kernel refuses a lifetime of zero. `u32::MAX` means for ever.
 fn whole_seconds(duration: Duration) -> u32 {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
