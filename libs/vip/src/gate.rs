@@ -147,7 +147,7 @@ pub enum GateError {
     Refused {
         /// Name of the gate.
         name: String,
-        /// `install`, `open`, `shut` or `uninstall`.
+        /// `install`, `open`, `shut`, `retire` or `uninstall`.
         step: &'static str,
         /// What the kernel said.
         #[source]
@@ -246,6 +246,9 @@ impl Gate {
     /// [`GateError::TooFarAhead`], or what the kernel says; then an earlier time stands.
     pub async fn open(&self, guards: &[Guard], until_boottime_ns: u64) -> Result<(), GateError> {
         self.check_managed(guards)?;
+        if guards.is_empty() {
+            return Ok(());
+        }
         let now_ns = boottime_ns();
         if until_boottime_ns > now_ns.saturating_add(AHEAD_MAX_NS) {
             return Err(GateError::TooFarAhead { until_ns: until_boottime_ns, now_ns });
@@ -262,6 +265,9 @@ impl Gate {
     /// [`GateError::Unmanaged`], or what the kernel says; then the guards shut at their time.
     pub async fn shut(&self, guards: &[Guard]) -> Result<(), GateError> {
         self.check_managed(guards)?;
+        if guards.is_empty() {
+            return Ok(());
+        }
         let guards = guards.to_vec();
         self.ask(|reply| Command::Shut { guards, reply }).await
     }
@@ -304,8 +310,8 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// Waits (well below a millisecond) until the thread has closed its socket, and the
-    /// kernel with it the gate: who drops a gate can rely on its being shut.
+    /// Waits (a few milliseconds) until the thread has shut the gate and ended: who drops a
+    /// gate can rely on its being shut.
     fn drop(&mut self) {
         self.commands = None;
         let thread = self.thread.get_mut().map_or(None, Option::take);

@@ -6,11 +6,13 @@
 //!
 //! 1. fence, `clear`: takes the bit off every packet, so that only step 2 can have set it;
 //! 2. pass: sets it on the traffic of live guards;
-//! 3. fence: lets marked packets go on without the bit, drops the rest of the guards' traffic.
+//! 3. fence: takes the bit off the guards' packets again and lets them go on, drops those
+//!    that lack it.
 //!
 //! The bit never leaves a hook. So it cannot leak into routing rules, nor over the loopback
-//! interface from a live guard to a closed one; and two gates that guard one address with one
-//! mark fail closed.
+//! interface from a live guard to a closed one. Step 3 touches the packets of its own guards
+//! only, so gates with one mark do not disturb each other; where they guard the same address
+//! with the same mark, they fail closed.
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
@@ -136,10 +138,12 @@ impl Tables {
 
         let fence = format!("fence_{}", place.name);
         new_chain(batch, place, &self.fence, &fence, place.priority);
-        let mut passed: Vec<Expression> = marked(self.mark).into();
-        passed.extend(clear_mark(self.mark));
-        passed.push(accept());
-        new_rule(batch, place, &self.fence, &fence, passed);
+        for mut rule in matcher::matchers(place.family, place.direction) {
+            rule.extend(marked(self.mark));
+            rule.extend(clear_mark(self.mark));
+            rule.push(accept());
+            new_rule(batch, place, &self.fence, &fence, rule);
+        }
         if let Some(mut learned) = matcher::harmless(place.family, place.direction) {
             learned.push(accept());
             new_rule(batch, place, &self.fence, &fence, learned);
@@ -184,12 +188,20 @@ impl Tables {
         }
     }
 
-    /// Removes both pairs of tables.
-    pub(super) fn uninstall(&self) -> Batch {
+    /// Removes the pass tables, as the kernel does when the socket is closed.
+    pub(super) fn retire(&self) -> Batch {
         let mut batch = Batch::default();
         for family in FAMILIES {
             new_table(&mut batch, family, &self.pass, TableFlags::Owner);
             delete_table(&mut batch, family, &self.pass);
+        }
+        batch
+    }
+
+    /// Removes both pairs of tables.
+    pub(super) fn uninstall(&self) -> Batch {
+        let mut batch = self.retire();
+        for family in FAMILIES {
             new_table(&mut batch, family, &self.fence, TableFlags::empty());
             delete_table(&mut batch, family, &self.fence);
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,14 @@ const MARGIN_TICKS: u64 = 2;
 /// for longer than the margin. Each computes the time anew; a host that is late three times
 /// in a row is in no state to serve.
 const OPEN_ATTEMPTS: usize = 3;
+
+/// Attempts at an `install` while another process holds the gate. A process that was killed
+/// holds it a moment longer if it had just forked: the child has the socket until it
+/// executes its program.
+const INSTALL_ATTEMPTS: usize = 20;
+
+/// Pause between them; 100 ms in all, so that a gate that is really held is reported soon.
+const INSTALL_PAUSE: Duration = Duration::from_millis(5);
 
 /// A low priority among real-time tasks: ahead of all ordinary ones, behind the kernel's own.
 const REALTIME_PRIORITY: libc::c_int = 10;
@@ -100,9 +109,18 @@ impl Worker {
         let channel = Channel::open().map_err(GateError::Unavailable)?;
         let tables = Tables::new(&name, mark);
         let mut worker = Worker { name, tables, channel, margin_ns: MARGIN_TICKS * tick_ns() };
-        let batch = worker.tables.install(guards);
-        worker.channel.execute(batch).map_err(|rejected| worker.install_error(rejected))?;
-        Ok(worker)
+        let mut attempt = 1;
+        loop {
+            let batch = worker.tables.install(guards);
+            match worker.channel.execute(batch).map_err(|rejected| worker.install_error(rejected)) {
+                Ok(()) => return Ok(worker),
+                Err(GateError::Held { .. }) if attempt < INSTALL_ATTEMPTS => {
+                    attempt += 1;
+                    std::thread::sleep(INSTALL_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn install_error(&self, rejected: Rejected) -> GateError {
@@ -144,6 +162,12 @@ impl Worker {
                     }
                 }
             }
+        }
+        // Closing the socket does this, too, but not while a child that another thread has
+        // just forked holds a copy of it.
+        let batch = self.tables.retire();
+        if let Err(error) = self.execute("retire", batch) {
+            tracing::error!(%error, "the gate shuts at its time only");
         }
     }
 

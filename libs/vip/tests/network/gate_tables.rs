@@ -94,8 +94,8 @@ fn a_forged_pass_table_is_swept_away() {
     let segment = Segment::new(1);
     let node = &segment.members[0];
     node.nft("add table inet understudy_pass_web");
-    node.nft("add chain inet understudy_pass_web all { type filter hook output priority -305; }");
-    node.nft(&format!("add rule inet understudy_pass_web all meta mark set {MARK}"));
+    node.nft("add chain inet understudy_pass_web forged { type filter hook output priority -305; }");
+    node.nft(&format!("add rule inet understudy_pass_web forged meta mark set {MARK}"));
     node.run(|| async {
         let _gate = install("web");
         add_vips(node);
