@@ -141,8 +141,8 @@ mod tests {
     fn bad_names_and_addresses_are_refused() {
         let long_label = format!("{}.ha.test.", "a".repeat(64));
         let long_name = format!("{}ha.test.", "abcdefghi.".repeat(25));
-        // 248 bytes: a name by itself, but no longer one with the TXT's label before it.
-        let no_room = format!("{}ha.test.", "abcdefgh.".repeat(26));
+        // 252 bytes: a name by itself, but no longer one with the TXT's label before it.
+        let no_room = format!("{}ha.test.", "abcdefgh.".repeat(27));
         for name in [
             "",
             ".",
