@@ -9,6 +9,8 @@ use crate::error::DnsError;
 use crate::zone::Zone;
 
 /// Most addresses one slot may contribute to one name: far above any real slot, small enough that a whole RRset fits a message.
+///
+/// Servers have bounds of their own on all slots of a name together: BIND refuses more than 100 records of a type.
 pub const MAX_ADDRESSES: usize = 32;
 
 /// First label of the TXT RRset beside a managed name.

@@ -204,7 +204,7 @@ impl Server {
                 }
                 Err(error) if attempts == 1 => self.report(desired, Err(error), attempts, start),
                 Err(error) => {
-                    tracing::debug!(server = %self.address, attempts, %error, "DNS update failed again")
+                    tracing::debug!(server = %self.address, attempts, %error, "DNS update failed again");
                 }
             }
             let delay = delays.next().unwrap_or(self.timing.retry_max);

@@ -1,6 +1,7 @@
 //! Real name servers on loopback addresses of their own, an independent reader (`kdig`), and a forwarder that loses
 //! or holds datagrams.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +17,7 @@ use understudy_dns::{Algorithm, Desired, Family, TsigKey, Zone, resolve};
 /// Longest wait for a state that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const NAME: &str = "web.ha.test.";
-pub(crate) const SECRET: &str = "dW5kZXJzdHVkeS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg=";
+const SECRET: &str = "dW5kZXJzdHVkeS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg=";
 const PORT: u16 = 5300;
 
 /// Which server software.
@@ -136,6 +137,21 @@ impl Server {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();
         lines
+    }
+
+    /// A change by somebody else, signed, with Knot's own client; whether the server took it.
+    pub(crate) fn change_by_hand(&self, line: &str) -> bool {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        let script = format!("server {ip} {port}\nzone ha.test.\n{line}\nsend\nquit\n");
+        let mut client = Command::new("knsupdate")
+            .args(["-y", &format!("hmac-sha256:ha-key:{SECRET}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("knsupdate must be installed");
+        client.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        client.wait().unwrap().success()
     }
 
     pub(crate) fn serial(&self) -> u32 {
@@ -273,7 +289,7 @@ impl Forwarder {
                     if !gate.admits(decide(Way::Request, &request)).await {
                         return;
                     }
-                    let upstream = UdpSocket::bind((own_address_any(), 0)).await.unwrap();
+                    let upstream = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
                     upstream.connect(server).await.unwrap();
                     upstream.send(&request).await.unwrap();
                     let mut reply = vec![0; 65536];
@@ -319,10 +335,6 @@ impl Gate {
         }
         fate != Fate::Drop
     }
-}
-
-fn own_address_any() -> Ipv4Addr {
-    Ipv4Addr::UNSPECIFIED
 }
 
 fn is_update(message: &[u8]) -> bool {

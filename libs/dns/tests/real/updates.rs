@@ -95,7 +95,7 @@ async fn slots_share_a_name(server: Server) {
 
 async fn foreign_records_stay_after_adoption(server: Server) {
     change(&server, 0, 1, &["10.0.0.1"]).await;
-    add_by_hand(&server, "add web.ha.test. 5 A 192.0.2.9");
+    assert!(server.change_by_hand("add web.ha.test. 5 A 192.0.2.9"));
     change(&server, 0, 2, &["10.0.0.2"]).await;
     assert_eq!(server.dig(NAME, "A"), ["10.0.0.2", "192.0.2.9"]);
     let marks = server.dig("_understudy.web.ha.test.", "TXT");
@@ -128,14 +128,15 @@ async fn ipv6_and_ipv4_beside_each_other(server: Server) {
 
 async fn lost_address_record_is_put_back(server: Server) {
     change(&server, 0, 1, &["10.0.0.1", "10.0.0.2"]).await;
-    add_by_hand(&server, "del web.ha.test. A 10.0.0.1");
+    assert!(server.change_by_hand("del web.ha.test. A 10.0.0.1"));
     assert_eq!(server.dig(NAME, "A"), ["10.0.0.2"]);
     assert_eq!(change(&server, 0, 1, &["10.0.0.1", "10.0.0.2"]).await, Answer::Applied);
     assert_eq!(server.dig(NAME, "A"), ["10.0.0.1", "10.0.0.2"]);
 }
 
 async fn large_sets_go_over_tcp(server: Server) {
-    for slot in 0..4 {
+    // 96 records: BIND refuses an RRset of more than 100 (max-records-per-type).
+    for slot in 0..3 {
         let addresses: Vec<_> =
             (0..32).map(|i| format!("2001:db8:1111:2222:3333:4444:{slot}:{i:x}")).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
@@ -145,7 +146,7 @@ async fn large_sets_go_over_tcp(server: Server) {
     }
     assert_eq!(change(&server, 2, 2, &["10.0.0.1"]).await, Answer::Applied);
     let limit = std::time::Duration::from_secs(2);
-    assert_eq!(resolve(server.address, NAME, Family::Ipv6, limit).await.unwrap().len(), 96);
+    assert_eq!(resolve(server.address, NAME, Family::Ipv6, limit).await.unwrap().len(), 64);
 }
 
 async fn ttl_follows_the_config(server: Server) {
@@ -177,22 +178,4 @@ async fn alias_is_refused(server: Server) {
     let answer = apply(&server.zone(), server.address, &desired(0, 1, &["10.0.0.1"])).await;
     assert!(matches!(answer, Err(DnsError::Alias { .. })), "{answer:?}");
     assert_eq!(server.serial(), before);
-}
-
-/// A change by somebody else, made with Knot's own client.
-fn add_by_hand(server: &Server, line: &str) {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-    let script = format!(
-        "server {} {}\nzone ha.test.\n{line}\nsend\nquit\n",
-        server.address.ip(),
-        server.address.port()
-    );
-    let mut client = Command::new("knsupdate")
-        .args(["-y", &format!("hmac-sha256:ha-key:{}", crate::lab::SECRET)])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("knsupdate must be installed");
-    client.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    assert!(client.wait().unwrap().success());
 }
