@@ -1,1 +1,5 @@
-//! Config, telemetry, health, clock and shutdown: the frame of every service.
+//! The frame of every service: configuration, telemetry, health, clock, scheduling and shutdown.
+
+pub mod config;
+
+pub use config::Config;
