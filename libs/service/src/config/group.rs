@@ -204,7 +204,9 @@ impl TryFrom<RawCheck> for Check {
                     (Some(file), None) => ProcessRef::PidFile(file),
                     (None, Some(name)) => ProcessRef::Name(name),
                     _ => {
-                        return Err("a check of kind \"process\" needs either pid_file or process_name".into());
+                        return Err(
+                            "a check of kind \"process\" needs either pid_file or process_name".into()
+                        );
                     }
                 },
             },
