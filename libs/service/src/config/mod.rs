@@ -1,0 +1,25 @@
+//! The configuration: one TOML file for all services, defaults < file < environment.
+//!
+//! [`Config::load`] reads it and refuses what cannot work, all mistakes at once, each with its place and what would be
+//! right. The file is taken over into a tree whose values know their line; the environment is laid over it, and the
+//! schema reads the result, so that every message can name where a value came from.
+
+mod check;
+mod de;
+mod environment;
+mod group;
+mod load;
+mod problem;
+mod schema;
+mod tree;
+mod types;
+
+pub use check::{RoundTripTooLong, check_round_trip};
+pub use environment::environment;
+pub use group::{Check, CheckKind, Flap, Group, Hook, Hooks, ProcessRef, RecordAddress, SlotConfig};
+pub use load::validate;
+pub use problem::{ConfigErrors, Origin, Problem, Report};
+pub use schema::{
+    Config, Detector, Dns, Gate, Http, Lease, Nats, Node, Realtime, Telemetry, TsigAlgorithm, TsigKey,
+};
+pub use types::{DnsName, Endpoint, Port, Protocol, Secret};
