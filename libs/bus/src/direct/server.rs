@@ -1,0 +1,266 @@
+//! The detector's end: takes the streams of nodes, and sends each node's grants to those that asked for them.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{
+    Request, Response, Status, Streaming,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use understudy_wire::{
+    ClusterId, DecodeError, GroupId, Heartbeat, MAX_MESSAGE, NodeId, Release,
+    v1::{self, node_message, seat_message},
+};
+
+use super::{FromNode, HELLO_TIMEOUT, INBOUND_QUEUE, Member, STREAM_QUEUE};
+use crate::{
+    Counters,
+    grpc::direct_server::{Direct, DirectServer as Service},
+    nats, queue,
+    quiet::Quiet,
+};
+
+/// A node whose connection is silent is pinged, and forgotten when it does not answer.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Streams on one connection: publisher and executor use one each, on connections of their own.
+const STREAMS_PER_CONNECTION: u32 = 8;
+
+/// One open stream.
+struct Peer {
+    id: u64,
+    grants: bool,
+    queue: queue::Sender<v1::SeatMessage>,
+}
+
+struct Shared {
+    cluster: ClusterId,
+    presence: watch::Receiver<v1::Presence>,
+    peers: Mutex<HashMap<Member, Vec<Peer>>>,
+    next: AtomicU64,
+    inbound: queue::Sender<FromNode>,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+    quiet: Quiet,
+}
+
+/// Serves the direct path until it is dropped.
+pub struct DirectServer {
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+impl DirectServer {
+    /// Serves on `listener`. `presence` is told to every stream at its start and at every change that matters to a
+    /// node (all but the lateness). `extra` are further services of the same port, such as health. Messages of nodes
+    /// come out of the receiver, checked; when nobody reads it, the oldest goes.
+    pub fn serve(
+        listener: TcpListener,
+        cluster: ClusterId,
+        presence: watch::Receiver<v1::Presence>,
+        extra: Option<Routes>,
+        counters: Arc<Counters>,
+    ) -> (Self, queue::Receiver<FromNode>) {
+        let (inbound, receiver) =
+            queue::bounded("direct inbound", INBOUND_QUEUE, counters.inbound_full.clone());
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            cluster,
+            presence,
+            peers: Mutex::default(),
+            next: AtomicU64::new(0),
+            inbound,
+            counters,
+            stop: stop.clone(),
+            quiet: Quiet::default(),
+        });
+        let service = Service::new(Exchange(Arc::clone(&shared)))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let routes = extra.unwrap_or_default().add_service(service);
+        let serving = Server::builder()
+            .http2_keepalive_interval(Some(PING_INTERVAL))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stop.clone().cancelled_owned(),
+            );
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "direct path: server ended");
+            }
+        });
+        tokio::spawn(announce(Arc::clone(&shared)));
+        (Self { shared, _stop: stop.drop_guard() }, receiver)
+    }
+
+    /// Queues `message` for every stream of this node that asked for grants; the number of such streams. A stream
+    /// whose reader is stuck loses its oldest message, which is counted, and delays nobody.
+    pub fn send(&self, group: &GroupId, node: &NodeId, message: &v1::SeatMessage) -> usize {
+        let peers = self.shared.peers();
+        let Some(streams) = peers.get(&(group.clone(), node.clone())) else { return 0 };
+        let asked = streams.iter().filter(|peer| peer.grants);
+        asked.map(|peer| peer.queue.push(message.clone())).filter(|pushed| *pushed).count()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.shared.peers().values().map(Vec::len).sum()
+    }
+}
+
+fn presence_message(presence: v1::Presence) -> v1::SeatMessage {
+    v1::SeatMessage { message: Some(seat_message::Message::Presence(presence)) }
+}
+
+/// Tells every stream when the presence changes in more than its lateness.
+async fn announce(shared: Arc<Shared>) {
+    let mut presence = shared.presence.clone();
+    let mut told = presence.borrow_and_update().clone();
+    while let Some(Ok(())) = shared.stop.run_until_cancelled(presence.changed()).await {
+        let now = presence.borrow_and_update().clone();
+        let matters = v1::Presence { late_nanos: told.late_nanos, ..now.clone() } != told;
+        told = now;
+        if matters {
+            for peer in shared.peers().values().flatten() {
+                peer.queue.push(presence_message(told.clone()));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn peers(&self) -> MutexGuard<'_, HashMap<Member, Vec<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the stream says it is, if it may stay.
+    fn admit(&self, message: Option<v1::NodeMessage>) -> Result<(Member, bool), Status> {
+        let Some(node_message::Message::Hello(hello)) = message.and_then(|message| message.message) else {
+            self.counters.malformed.add(1);
+            return Err(Status::invalid_argument("the first message must be a hello"));
+        };
+        if hello.cluster != self.cluster.as_str() {
+            self.counters.other_cluster.add(1);
+            let text = format!("this is cluster {}, not {:.64}", self.cluster, hello.cluster);
+            return Err(Status::failed_precondition(text));
+        }
+        let names = GroupId::new(&hello.group).and_then(|group| Ok((group, NodeId::new(&hello.node)?)));
+        let member = names.map_err(|error| {
+            self.counters.malformed.add(1);
+            Status::invalid_argument(error.to_string())
+        })?;
+        Ok((member, hello.grants))
+    }
+
+    fn forget(&self, member: &Member, id: u64) {
+        let mut peers = self.peers();
+        if let Some(streams) = peers.get_mut(member) {
+            streams.retain(|peer| peer.id != id);
+            if streams.is_empty() {
+                peers.remove(member);
+            }
+        }
+    }
+
+    /// Checks one message of `member` and passes it on; a bad one is counted and the stream lives on.
+    fn take(&self, member: &Member, message: v1::NodeMessage) {
+        self.counters.direct_received.add(1);
+        let checked = match message.message {
+            Some(node_message::Message::Heartbeat(raw)) => {
+                Heartbeat::try_from(raw).map(|heartbeat| FromNode::Heartbeat(Box::new(heartbeat)))
+            }
+            Some(node_message::Message::Release(raw)) => Release::try_from(raw).map(FromNode::Release),
+            Some(node_message::Message::Hello(_)) | None => {
+                Err(DecodeError::Field { field: "message", why: "must be a heartbeat or a release" })
+            }
+        };
+        match checked {
+            Ok(message) if !message.is_from(&self.cluster, member, &self.counters) => {
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(?member, before, "direct path: message in another's name refused");
+                }
+            }
+            Ok(message) => {
+                self.inbound.push(message);
+            }
+            Err(error) => {
+                nats::count(&self.counters, &error);
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(?member, %error, before, "direct path: message refused");
+                }
+            }
+        }
+    }
+}
+
+impl FromNode {
+    /// Whether the message is of this cluster and speaks for `member` only; if not, it is counted.
+    pub(crate) fn is_from(&self, cluster: &ClusterId, member: &Member, counters: &Counters) -> bool {
+        let (named, group, node) = match self {
+            Self::Heartbeat(heartbeat) => (&heartbeat.cluster, &heartbeat.group, &heartbeat.node),
+            Self::Release(release) => (&release.cluster, &release.group, &release.holder.node),
+        };
+        if named != cluster {
+            counters.other_cluster.add(1);
+            return false;
+        }
+        let own = (group, node) == (&member.0, &member.1);
+        if !own {
+            counters.wrong_name.add(1);
+        }
+        own
+    }
+}
+
+struct Exchange(Arc<Shared>);
+
+#[tonic::async_trait]
+impl Direct for Exchange {
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<v1::SeatMessage, Status>> + Send>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<v1::NodeMessage>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let shared = Arc::clone(&self.0);
+        let mut messages = request.into_inner();
+        let first = timeout(HELLO_TIMEOUT, messages.message())
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded(format!("no hello within {HELLO_TIMEOUT:?}")))??;
+        let (member, grants) = shared.admit(first)?;
+
+        let (sender, receiver) =
+            queue::bounded("direct stream", STREAM_QUEUE, shared.counters.direct_full.clone());
+        sender.push(presence_message(shared.presence.borrow().clone()));
+        let id = shared.next.fetch_add(1, Ordering::Relaxed);
+        shared.peers().entry(member.clone()).or_default().push(Peer { id, grants, queue: sender });
+        shared.counters.direct_connects.add(1);
+
+        let sent = shared.counters.direct_sent.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(Some(message))) = shared.stop.run_until_cancelled(messages.message()).await {
+                shared.take(&member, message);
+            }
+            shared.forget(&member, id);
+            shared.counters.direct_disconnects.add(1);
+        });
+        Ok(Response::new(Box::pin(receiver.into_stream().map(move |message| {
+            sent.add(1);
+            Ok(message)
+        }))))
+    }
+}

@@ -1,0 +1,133 @@
+//! Subscriptions that decode.
+
+use std::{any::type_name, marker::PhantomData, sync::Arc};
+
+use async_nats::{HeaderMap, Subscriber};
+use futures_util::StreamExt as _;
+use opentelemetry::Context;
+use prost::Message;
+use understudy_wire::{DecodeError, Subject, Subjects, decode};
+
+use super::Nats;
+use crate::{Counters, quiet::Quiet, trace};
+
+/// Why a subscription was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("subscribing to {subject}")]
+pub struct SubscribeError {
+    subject: String,
+    #[source]
+    cause: async_nats::SubscribeError,
+}
+
+/// One message.
+#[derive(Debug)]
+pub struct Received<M> {
+    /// Where it was published.
+    pub subject: Subject,
+    /// What it says; the error is counted already.
+    pub message: Result<M, DecodeError>,
+    /// Headers, empty when it had none.
+    pub headers: HeaderMap,
+    /// Where an answer is wanted, for [`Nats::respond`].
+    pub reply: Option<String>,
+}
+
+impl<M> Received<M> {
+    /// The span of whoever published it; empty when it named none.
+    pub fn context(&self) -> Context {
+        trace::extract(&self.headers)
+    }
+}
+
+/// Messages of type `M` on one pattern, over every reconnect.
+pub struct Subscription<M> {
+    subscriber: Subscriber,
+    subjects: Arc<Subjects>,
+    counters: Arc<Counters>,
+    quiet: Quiet,
+    what: PhantomData<fn() -> M>,
+}
+
+/// Name of a protobuf type without its path.
+pub(super) fn name_of<M>() -> &'static str {
+    let name = type_name::<M>();
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Counts a refusal under what was wrong.
+pub(crate) fn count(counters: &Counters, error: &DecodeError) {
+    match error {
+        DecodeError::TooLarge(_) => counters.too_large.add(1),
+        _ => counters.malformed.add(1),
+    }
+}
+
+impl<M: Message + Default> Subscription<M> {
+    /// Waits for the next message on a subject of this cluster. `None` once the client has ended. Cancel safe.
+    pub async fn next(&mut self) -> Option<Received<M>> {
+        loop {
+            let raw = self.subscriber.next().await?;
+            self.counters.nats_received.add(1);
+            let Ok(Some(subject)) = self.subjects.parse(&raw.subject) else {
+                self.counters.malformed.add(1);
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(subject = %raw.subject, before, "message on an unknown subject refused");
+                }
+                continue;
+            };
+            let message = decode(name_of::<M>(), &raw.payload);
+            if let Err(error) = &message {
+                count(&self.counters, error);
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(subject = %raw.subject, %error, before, "message refused");
+                }
+            }
+            let headers = raw.headers.unwrap_or_default();
+            return Some(Received {
+                subject,
+                message,
+                headers,
+                reply: raw.reply.map(|reply| reply.to_string()),
+            });
+        }
+    }
+}
+
+impl Nats {
+    /// Subscribes to a pattern below the cluster's prefix, such as `heartbeat.*.*`. Works while no server is
+    /// reachable, and again after every reconnect.
+    pub async fn subscribe<M: Message + Default>(
+        &self,
+        pattern: &str,
+    ) -> Result<Subscription<M>, SubscribeError> {
+        let subject = self.subjects.subscription(pattern);
+        let result = self.client.subscribe(subject.clone()).await;
+        self.subscription(subject, result)
+    }
+
+    /// As [`Nats::subscribe`], but of all subscribers that name the same `group` only one gets each message.
+    pub async fn subscribe_shared<M: Message + Default>(
+        &self,
+        pattern: &str,
+        group: &str,
+    ) -> Result<Subscription<M>, SubscribeError> {
+        let subject = self.subjects.subscription(pattern);
+        let result = self.client.queue_subscribe(subject.clone(), group.to_owned()).await;
+        self.subscription(subject, result)
+    }
+
+    fn subscription<M>(
+        &self,
+        subject: String,
+        result: Result<Subscriber, async_nats::SubscribeError>,
+    ) -> Result<Subscription<M>, SubscribeError> {
+        Ok(Subscription {
+            subscriber: result.map_err(|cause| SubscribeError { subject, cause })?,
+            subjects: Arc::clone(&self.subjects),
+            counters: Arc::clone(&self.counters),
+            quiet: Quiet::default(),
+            what: PhantomData,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The publisher's end.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+use understudy_wire::{
+    MAX_MESSAGE,
+    v1::{ExecutorState, PublisherState},
+};
+
+use super::EVENTS;
+use crate::grpc::node_link_server::{NodeLink, NodeLinkServer as Service};
+
+/// Owner and group may attach.
+const MODE: u32 = 0o660;
+
+/// Why the socket could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Something else lies where the socket belongs.
+    #[error("{0}: exists and is not a socket")]
+    NotASocket(PathBuf),
+    /// A step on the file system failed.
+    #[error("{step} {path}")]
+    File {
+        /// What was done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// What the executor's end of the link did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinkEvent {
+    /// An executor attached.
+    Attached,
+    /// Its state, as it sent it.
+    State(Box<ExecutorState>),
+    /// The socket is closed: the executor has ended, or left.
+    Lost,
+}
+
+/// Serves `node.sock` until it is dropped; then the file is removed.
+pub struct NodeLinkServer {
+    state: watch::Sender<PublisherState>,
+    path: PathBuf,
+    _stop: DropGuard,
+}
+
+impl Drop for NodeLinkServer {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, LinkError> {
+    let failed = |step| move |cause| LinkError::File { step, path: path.to_owned(), cause };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(LinkError::NotASocket(path.to_owned())),
+        // Left behind by an earlier process: the kernel never removes it.
+        Ok(_) => fs::remove_file(path).map_err(failed("removing the old socket"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("looking at")(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed("listening on"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(failed("setting the mode of"))?;
+    Ok(listener)
+}
+
+impl NodeLinkServer {
+    /// Listens on `path` for one executor at a time; what it does comes out of the receiver. An executor whose
+    /// states are not read is slowed down, nothing is dropped: it sends only the newest.
+    pub fn serve(path: &Path) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
+        let listener = listen(path)?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let state = watch::Sender::new(PublisherState::default());
+        let stop = CancellationToken::new();
+        let attach = Attach { events, state: state.clone(), attached: Arc::default(), stop: stop.clone() };
+        let service = Service::new(attach)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let serving = Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "node.sock: server ended");
+            }
+        });
+        Ok((Self { state, path: path.to_owned(), _stop: stop.drop_guard() }, receiver))
+    }
+
+    /// Sends the publisher's state; one that was not sent yet is replaced.
+    pub fn send(&self, state: PublisherState) {
+        self.state.send_replace(state);
+    }
+}
+
+struct Attach {
+    events: mpsc::Sender<LinkEvent>,
+    state: watch::Sender<PublisherState>,
+    attached: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+/// Frees the place for the next executor.
+struct Place(Arc<AtomicBool>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[tonic::async_trait]
+impl NodeLink for Attach {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<PublisherState, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ExecutorState>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        if self.attached.swap(true, Ordering::AcqRel) {
+            return Err(Status::already_exists("another executor is attached to this node"));
+        }
+        let place = Place(Arc::clone(&self.attached));
+        let (events, stop) = (self.events.clone(), self.stop.clone());
+        let mut states = request.into_inner();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let reading = async {
+                events.send(LinkEvent::Attached).await.ok()?;
+                while let Ok(Some(state)) = states.message().await {
+                    events.send(LinkEvent::State(Box::new(state))).await.ok()?;
+                }
+                Some(())
+            };
+            stop.run_until_cancelled(reading).await;
+            // Lost comes before the next Attached: only then the place is free.
+            let _ = events.send(LinkEvent::Lost).await;
+            drop((place, end));
+        });
+        let answers = WatchStream::new(self.state.subscribe()).map(Ok).take_until(ended.cancelled_owned());
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

@@ -1,0 +1,252 @@
+//! The node's side: publisher and executor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::watch;
+use understudy_wire::{
+    DecodeError, Grant, GroupId, Heartbeat, NodeId, Release, Revoke, Subject,
+    v1::{self, seat_message::Message},
+};
+
+use crate::{
+    Counters, Nats,
+    direct::{DirectClient, INBOUND_QUEUE},
+    jetstream::Task,
+    nats::{self, SubscribeError, Subscription},
+    queue,
+    quiet::Quiet,
+};
+
+/// Addresses learned from detectors, at most; the ones not heard of for longest go.
+const LEARNED: usize = 64;
+/// A detector that has been replaced on its seat and silent for this long is not called any more.
+const REPLACED: Duration = Duration::from_secs(60);
+
+/// Who this process is and whom it talks to.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Group of the node.
+    pub group: GroupId,
+    /// The node.
+    pub node: NodeId,
+    /// Detectors' direct addresses (`host:port`) from the config; more are learned.
+    pub detectors: BTreeSet<String>,
+    /// Whether grants are wanted: the executor says yes, the publisher no.
+    pub grants: bool,
+}
+
+/// What a detector says to a node, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromSeat {
+    /// A vote.
+    Grant(Grant),
+    /// Shut the gate and release.
+    Revoke(Revoke),
+    /// A detector about itself.
+    Presence(v1::Presence),
+}
+
+/// Sends over both paths, never waits.
+pub struct NodeSender {
+    nats: Nats,
+    direct: DirectClient,
+    options: NodeOptions,
+    _tasks: Vec<Task>,
+}
+
+/// Opens both paths of a node.
+pub struct NodePaths;
+
+impl NodePaths {
+    /// Opens both paths; what detectors say comes out of the receiver (oldest dropped when nobody reads).
+    pub async fn open(
+        nats: &Nats,
+        options: NodeOptions,
+    ) -> Result<(NodeSender, queue::Receiver<FromSeat>), SubscribeError> {
+        let counters = Arc::clone(nats.counters());
+        let (sender, receiver) = queue::bounded("from seats", INBOUND_QUEUE, counters.inbound_full.clone());
+        let hello = v1::Hello {
+            cluster: nats.cluster().to_string(),
+            group: options.group.to_string(),
+            node: options.node.to_string(),
+            grants: options.grants,
+        };
+        let (addresses, following) = watch::channel(options.detectors.clone());
+        let (direct, mut streams) = DirectClient::start(hello, following, Arc::clone(&counters));
+        let intake = Arc::new(Intake {
+            nats: nats.clone(),
+            options: options.clone(),
+            sender,
+            addresses,
+            learned: std::sync::Mutex::default(),
+            quiet: Quiet::default(),
+        });
+
+        let mut tasks = Vec::new();
+        if options.grants {
+            let pattern = format!("grant.{}.{}", options.group, options.node);
+            let grants: Subscription<v1::SeatMessage> = nats.subscribe(&pattern).await?;
+            tasks.push(spawn(Arc::clone(&intake).grants(grants)));
+        }
+        let presence: Subscription<v1::Presence> = nats.subscribe("detector.*").await?;
+        tasks.push(spawn(Arc::clone(&intake).presence(presence)));
+        tasks.push(spawn(async move {
+            while let Some(message) = streams.recv().await {
+                intake.take(message);
+            }
+        }));
+        Ok((NodeSender { nats: nats.clone(), direct, options, _tasks: tasks }, receiver))
+    }
+}
+
+fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
+    Task(tokio::spawn(future).abort_handle())
+}
+
+impl NodeSender {
+    /// Sends a heartbeat.
+    pub fn send_heartbeat(&self, heartbeat: &Heartbeat) {
+        let raw = v1::Heartbeat::from(heartbeat);
+        self.direct.send_heartbeat(&raw);
+        let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
+        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+    }
+
+    /// Sends a release; only after the gate was proved shut (rule R8).
+    pub fn send_release(&self, release: &Release) {
+        let raw = v1::Release::from(release);
+        self.direct.send_release(&raw);
+        let subject = Subject::Release(self.options.group.clone(), self.options.node.clone());
+        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+    }
+
+    /// Waits, `limit` at most, until what was sent has left on at least one path; whether it has. For the end of a
+    /// process.
+    pub async fn close(self, limit: Duration) -> bool {
+        let (direct, nats) = tokio::join!(self.direct.close(limit), self.nats.flush(limit));
+        direct || nats
+    }
+}
+
+/// A detector process whose address is known.
+struct Learned {
+    address: String,
+    heard: Instant,
+}
+
+/// Checks what comes over either path and passes it on.
+struct Intake {
+    nats: Nats,
+    options: NodeOptions,
+    sender: queue::Sender<FromSeat>,
+    addresses: watch::Sender<BTreeSet<String>>,
+    learned: std::sync::Mutex<BTreeMap<(u32, u64), Learned>>,
+    quiet: Quiet,
+}
+
+impl Intake {
+    async fn grants(self: Arc<Self>, mut subscription: Subscription<v1::SeatMessage>) {
+        while let Some(received) = subscription.next().await {
+            if let Ok(message) = received.message {
+                self.take(message);
+            }
+        }
+    }
+
+    async fn presence(self: Arc<Self>, mut subscription: Subscription<v1::Presence>) {
+        while let Some(received) = subscription.next().await {
+            if let Ok(presence) = received.message {
+                self.take(v1::SeatMessage { message: Some(Message::Presence(presence)) });
+            }
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        self.nats.counters()
+    }
+
+    fn take(&self, message: v1::SeatMessage) {
+        match check(message) {
+            Ok(message) if self.is_for_us(&message) => {
+                if let FromSeat::Presence(presence) = &message {
+                    self.learn(presence);
+                }
+                self.sender.push(message);
+            }
+            Ok(message) => {
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(?message, before, "message for another node or cluster refused");
+                }
+            }
+            Err(error) => {
+                nats::count(self.counters(), &error);
+                if let Some(before) = self.quiet.pass() {
+                    tracing::warn!(%error, before, "message of a detector refused");
+                }
+            }
+        }
+    }
+
+    /// Whether the message is for this cluster and this node; if not, it is counted.
+    fn is_for_us(&self, message: &FromSeat) -> bool {
+        let (cluster, member) = match message {
+            FromSeat::Grant(grant) => (grant.cluster.as_str(), Some((&grant.group, &grant.holder.node))),
+            FromSeat::Revoke(revoke) => (revoke.cluster.as_str(), Some((&revoke.group, &revoke.holder.node))),
+            FromSeat::Presence(presence) => (presence.cluster.as_str(), None),
+        };
+        if cluster != self.nats.cluster().as_str() {
+            self.counters().other_cluster.add(1);
+            return false;
+        }
+        let own = member.is_none_or(|member| member == (&self.options.group, &self.options.node));
+        if !own {
+            self.counters().wrong_name.add(1);
+        }
+        own
+    }
+
+    /// Opens a direct stream to a detector that says where it is. Several processes on one seat are all called
+    /// (they are in conflict and say so), but one that was replaced and is silent is forgotten.
+    fn learn(&self, presence: &v1::Presence) {
+        if presence.address.is_empty() || presence.address.len() > 256 {
+            return;
+        }
+        let now = Instant::now();
+        let mut learned = self.learned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (presence.seat, presence.incarnation);
+        learned.insert(key, Learned { address: presence.address.clone(), heard: now });
+        learned.retain(|(seat, incarnation), known| {
+            (*seat, *incarnation) == key || *seat != key.0 || now.duration_since(known.heard) < REPLACED
+        });
+        if learned.len() > LEARNED
+            && let Some(oldest) = learned.iter().min_by_key(|(_, known)| known.heard).map(|(key, _)| *key)
+        {
+            learned.remove(&oldest);
+        }
+        let mut wanted = self.options.detectors.clone();
+        wanted.extend(learned.values().map(|known| known.address.clone()));
+        drop(learned);
+        self.addresses.send_if_modified(|addresses| {
+            let changed = *addresses != wanted;
+            if changed {
+                *addresses = wanted;
+            }
+            changed
+        });
+    }
+}
+
+fn check(message: v1::SeatMessage) -> Result<FromSeat, DecodeError> {
+    Ok(match message.message {
+        Some(Message::Grant(raw)) => FromSeat::Grant(raw.try_into()?),
+        Some(Message::Revoke(raw)) => FromSeat::Revoke(raw.try_into()?),
+        Some(Message::Presence(presence)) => FromSeat::Presence(presence),
+        None => return Err(DecodeError::Field { field: "message", why: "is missing" }),
+    })
+}
