@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod nats;
 pub mod realtime;
 mod run;
 pub mod seat;
