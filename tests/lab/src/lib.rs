@@ -27,7 +27,7 @@ pub use http::{Response, fetch};
 pub use knot::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET, Knot, ZONE};
 pub use nats::{CLIENT_PORT, MONITOR_PORT, NatsCluster, NatsServer, ROUTE_PORT};
 pub use net::{Host, Network, Traffic, prefixes, sweep};
-pub use probe::{ANSWER_LIMIT, DnsProbe, DnsSample, Gap, History, Probe, Sample};
+pub use probe::{ANSWER_LIMIT, Answer, DnsProbe, DnsSample, Gap, History, Probe, Sample};
 pub use process::{Launch, Process};
 pub use tools::{binary, tool};
 pub use wait::{Progress, wait_until, wait_until_async};

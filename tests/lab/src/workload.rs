@@ -18,18 +18,37 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::http::fetch;
+use crate::net::Host;
 use crate::probe::realtime;
+use crate::process::{Launch, Process};
+use crate::tools::binary;
 
 /// Connections served, or held while hanging, at one time; a probe and a few checks need less than ten.
 const MOST_CONNECTIONS: usize = 128;
 /// A client that says nothing is let go.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// It opens two sockets and is there.
+const START_DEADLINE: Duration = Duration::from_secs(5);
 /// Waiting connections.
 const BACKLOG: i32 = 128;
 /// A request is one short line and a few headers.
 const LARGEST_REQUEST: u64 = 8192;
 /// A datagram of the probe is some 20 bytes.
 const LARGEST_DATAGRAM: usize = 1500;
+
+/// Starts the workload in a host, named after it, and waits until it answers there.
+///
+/// # Errors
+/// When `understudy-lab` is not built, or does not answer within five seconds.
+pub fn start(host: &Host, port: u16) -> Result<Process> {
+    let process = Launch::new(host, &format!("{}-workload", host.name()), binary("understudy-lab")?)
+        .arguments(["workload", "--name", host.name(), "--listen", &port.to_string()])
+        .spawn()?;
+    let healthz = || fetch(host, host.socket(port), "/healthz", REQUEST_PATIENCE);
+    process.wait_ready(START_DEADLINE, || healthz().is_ok_and(|response| response.status == 200))?;
+    Ok(process)
+}
 
 #[derive(Debug)]
 struct Workload {

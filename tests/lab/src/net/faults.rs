@@ -131,9 +131,9 @@ impl Network {
     pub fn heal_between(&self, one: &str, other: &str) -> Result<()> {
         let (one, other) = (self.port(one)?, self.port(other)?);
         self.change(|faults| {
-            faults
-                .cuts
-                .retain(|cut| !(cut.from == one && cut.to == other) && !(cut.from == other && cut.to == one));
+            let between =
+                |cut: &Cut| (cut.from == one && cut.to == other) || (cut.from == other && cut.to == one);
+            faults.cuts.retain(|cut| !between(cut));
         })
     }
 

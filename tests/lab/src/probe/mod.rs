@@ -24,7 +24,7 @@ use crate::dns::connect;
 use crate::net::{Host, Network};
 use crate::wait::wait_until;
 
-pub use history::{Gap, History, Sample};
+pub use history::{Answer, Gap, History, Sample};
 pub use names::{DnsProbe, DnsSample};
 use recorder::{Recorder, Stream};
 
