@@ -1,5 +1,8 @@
 //! Nothing stays behind: after a drop, a panic, a signal, a kill.
 
+// Clippy takes only functions marked #[test] for tests, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

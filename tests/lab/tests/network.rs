@@ -1,5 +1,8 @@
 //! Networks and faults: what a cut takes and what it leaves.
 
+// Clippy takes only functions marked #[test] for tests, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 

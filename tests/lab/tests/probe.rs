@@ -1,6 +1,9 @@
 //! The instrument itself: it must see a gap, and two nodes at a time, where there are some.
 //! An address is moved by hand, with `ip`.
 
+// Clippy takes only functions marked #[test] for tests, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! Programs in hosts: signals, logs, restarts, waiting.
 
+// Clippy takes only functions marked #[test] for tests, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use understudy_lab::{Launch, Network, Process, wait_until, wait_until_async};

@@ -1,5 +1,8 @@
 //! The real servers and the workload.
 
+// Clippy takes only functions marked #[test] for tests, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;

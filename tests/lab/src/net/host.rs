@@ -74,6 +74,11 @@ impl Host {
         namespace::sysctl(
             namespace,
             &[
+                // A new namespace copies the machine's IPv4 settings. Where those forward (Docker sets it), a node
+                // would pass on what it is asked for another one's address.
+                ("ipv4/ip_forward", "0"),
+                ("ipv4/conf/all/rp_filter", "0"),
+                ("ipv4/conf/eth0/rp_filter", "0"),
                 ("ipv6/conf/all/accept_dad", "0"),
                 ("ipv6/conf/default/accept_dad", "0"),
                 ("ipv6/conf/eth0/accept_dad", "0"),
