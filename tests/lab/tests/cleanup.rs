@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -86,7 +86,17 @@ fn victim() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-fn start_victim(kind: &str) -> (Child, String, u32) {
+/// A copy of this program that waits to be ended.
+struct Victim {
+    child: Child,
+    // Both kept open: it would end by itself without the one, and could not print without the other.
+    _input: ChildStdin,
+    _output: ChildStdout,
+    prefix: String,
+    pid: u32,
+}
+
+fn start_victim(kind: &str) -> Victim {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "victim", "--nocapture"])
         .env(VICTIM, kind)
@@ -94,20 +104,26 @@ fn start_victim(kind: &str) -> (Child, String, u32) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line =
-        lines.map_while(Result::ok).find(|line| line.starts_with("victim ")).expect("the victim is ready");
-    let words: Vec<&str> = line.split(' ').collect();
-    (child, words[1].to_owned(), words[2].parse().unwrap())
+    let input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("victim ") {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "the victim ended before it was ready");
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (prefix, pid) = (words[1].to_owned(), words[2].parse().unwrap());
+    Victim { child, _input: input, _output: output.into_inner(), prefix, pid }
 }
 
 #[test]
 fn an_interrupted_run_cleans_up() {
-    let (mut child, prefix, pid) = start_victim("cleanup");
-    assert_eq!(namespaces(&prefix).len(), 2);
+    let mut victim = start_victim("cleanup");
+    let (child, prefix, pid) = (&mut victim.child, &victim.prefix, victim.pid);
+    assert_eq!(namespaces(prefix).len(), 2);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(namespaces(&prefix), [""; 0]);
+    assert_eq!(namespaces(prefix), [""; 0]);
     wait_until("the sleeper to end", DEADLINE, || !runs(pid)).unwrap();
     assert!(!Path::new("/tmp/understudy-lab").join(prefix).exists());
 }
@@ -115,12 +131,13 @@ fn an_interrupted_run_cleans_up() {
 #[test]
 fn what_a_killed_run_left_is_swept_and_what_lives_is_not() {
     let live = Network::create("live").unwrap();
-    let (mut child, prefix, pid) = start_victim("plain");
+    let mut victim = start_victim("plain");
+    let (child, prefix, pid) = (&mut victim.child, &victim.prefix, victim.pid);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     // Its processes end with it (the kernel sees to that), its namespaces stay until somebody sweeps.
     wait_until("the sleeper to end", DEADLINE, || !runs(pid)).unwrap();
     sweep();
-    assert_eq!(namespaces(&prefix), [""; 0]);
+    assert_eq!(namespaces(prefix), [""; 0]);
     assert_eq!(namespaces(live.prefix()).len(), 1);
 }

@@ -25,7 +25,7 @@ fn wait_state(process: &Process, states: &str) {
 fn a_process_is_stopped_continued_terminated_and_started_again() {
     let network = Network::create("proc").unwrap();
     let host = network.host_numbered("host", 1).unwrap();
-    let script = "echo \"$WHO sees $(ip -o link show eth0 | wc -l)\"; exec sleep 1000";
+    let script = "echo \"$WHO sees $(grep -c eth0 /proc/net/dev)\"; exec sleep 1000";
     let process = Launch::new(&host, "script", "sh")
         .arguments(["-c", script])
         .environment("WHO", "it")

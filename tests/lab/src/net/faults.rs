@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
-use super::{Network, namespace};
+use super::{Host, Network, namespace};
 
 /// Which frames a cut takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,12 +165,12 @@ impl Network {
         self.set_link(&self.switch, &self.port(host)?, "down")
     }
 
-    /// Puts the cable back.
+    /// Puts the cable of an unplugged host back, and returns when it carries frames.
     ///
     /// # Errors
     /// As [`Network::unplug`].
     pub fn plug(&self, host: &str) -> Result<()> {
-        self.set_link(&self.switch, &self.port(host)?, "up")
+        self.revive(host, |host| self.set_link(&self.switch, host.port(), "up"))
     }
 
     /// Takes the host's interface down from inside, as an administrator does; its addresses stay.
@@ -181,16 +181,29 @@ impl Network {
         self.set_link(self.find(host)?.namespace(), "eth0", "down")
     }
 
-    /// Takes the host's interface up again.
+    /// Takes the interface of [`Network::link_down`] up again, and returns when it carries frames.
     ///
     /// # Errors
     /// As [`Network::unplug`].
     pub fn link_up(&self, host: &str) -> Result<()> {
-        self.set_link(self.find(host)?.namespace(), "eth0", "up")
+        self.revive(host, |host| self.set_link(host.namespace(), "eth0", "up"))
     }
 
     fn set_link(&self, namespace: &str, link: &str, state: &str) -> Result<()> {
         namespace::ip_batch(Some(namespace), &format!("link set {link} {state}\n"))
+    }
+
+    fn revive(&self, host: &str, set_up: impl FnOnce(&Host) -> Result<()>) -> Result<()> {
+        let host = self.find(host)?;
+        let wait = |runs| {
+            namespace::wait_carrying(host.namespace(), "eth0", runs)?;
+            namespace::wait_carrying(&self.switch, host.port(), runs)
+        };
+        // The kernel takes up to a second to see a loss of carrier. Set up before, the link would look as if it
+        // had been running all along, and then be taken out of service for a moment.
+        wait(false)?;
+        set_up(&host)?;
+        wait(true)
     }
 
     fn port(&self, host: &str) -> Result<String> {

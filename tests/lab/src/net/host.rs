@@ -94,7 +94,9 @@ impl Host {
             &format!(
                 "link set lo up\nlink set eth0 up\naddr add {ipv4} dev eth0\naddr add {ipv6} dev eth0 nodad\n"
             ),
-        )
+        )?;
+        namespace::wait_carrying(namespace, "eth0", true)?;
+        namespace::wait_carrying(switch, port, true)
     }
 
     /// Name within its network.

@@ -5,12 +5,18 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
+use crate::wait::wait_until;
+
 /// Folder of the named namespaces (iproute2).
 pub(super) const NAMESPACES: &str = "/run/netns";
+
+/// The kernel takes a link into service a moment after it is set up, longer while many namespaces come and go.
+const LINK_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn path(namespace: &str) -> PathBuf {
     Path::new(NAMESPACES).join(namespace)
@@ -84,4 +90,23 @@ pub(super) fn sysctl(namespace: &str, settings: &[(&str, &str)]) -> Result<()> {
         }
         Ok(())
     })?
+}
+
+/// Waits until a link of the namespace carries frames, or none. Between being set up and then the kernel drops
+/// them without a word, and who asked for a neighbour asks again only a second later.
+pub(super) fn wait_carrying(namespace: &str, link: &str, carries: bool) -> Result<()> {
+    let state = if carries { "carry frames" } else { "stand still" };
+    wait_until(&format!("link {link} of {namespace} to {state}"), LINK_DEADLINE, || {
+        carries_frames(namespace, link).is_ok_and(|now| now == carries)
+    })
+}
+
+/// All that the kernel does one after the other when a carrier comes: the state, the queue, the port of the bridge.
+fn carries_frames(namespace: &str, link: &str) -> Result<bool> {
+    let mut command = Command::new("ip");
+    command.args(["-n", namespace, "-details", "-oneline", "link", "show", link]);
+    let shown = run(command, "")?;
+    let is_queueing = !shown.contains("qdisc noop ");
+    let is_forwarding = !shown.contains("bridge_slave") || shown.contains("bridge_slave state forwarding");
+    Ok(shown.contains(" state UP ") && is_queueing && is_forwarding)
 }
