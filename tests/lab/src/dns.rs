@@ -2,8 +2,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hickory_net::proto::op::{Message, Query, ResponseCode};
-use hickory_net::proto::rr::{Name, RecordType};
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 
 use crate::net::Host;
 

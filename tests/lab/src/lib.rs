@@ -9,6 +9,7 @@
 
 mod cleanup;
 mod clock;
+pub mod deployment;
 mod dns;
 mod http;
 mod knot;
@@ -22,6 +23,7 @@ pub mod workload;
 
 pub use cleanup::Cleanup;
 pub use clock::Moment;
+pub use deployment::Deployment;
 pub use dns::query;
 pub use http::{Response, fetch};
 pub use knot::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET, Knot, ZONE};
