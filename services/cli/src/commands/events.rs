@@ -1,0 +1,68 @@
+//! `understudy events`: the history in JetStream, and what is added to it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use understudy_bus::{
+    EventLog,
+    events::{From, StoredEvent},
+};
+use understudy_service::{exit, shutdown};
+
+use crate::{args::Events, output, render, session::Session};
+
+/// Pause before the history is asked for again: its stream may have no leader for a moment.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(session: &Session, args: &Events) -> anyhow::Result<u8> {
+    let log = EventLog::start(&session.nats, "cli");
+    let last = usize::try_from(args.last).unwrap_or(usize::MAX);
+    let stored = read(session, &log, From::Last(last), args).await?;
+    for event in &stored {
+        show(event, args.json)?;
+    }
+    if !args.follow {
+        if stored.is_empty() && !args.json {
+            eprintln!("no events yet");
+        }
+        return Ok(exit::OK);
+    }
+    let newest = stored.last().map_or(0, |event| event.sequence);
+    let mut following = log.follow(From::Last(last), args.group.as_ref());
+    let ended = shutdown::on_signals(exit::ERROR.into())?;
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return Ok(exit::OK),
+            Some(event) = following.next() => {
+                // Following begins with what was shown already.
+                if event.sequence > newest {
+                    show(&event, args.json)?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads, again until the time limit is over.
+async fn read(
+    session: &Session,
+    log: &EventLog,
+    from: From,
+    args: &Events,
+) -> anyhow::Result<Vec<StoredEvent>> {
+    let until = Instant::now() + session.timeout;
+    loop {
+        match log.read(from, args.group.as_ref()).await {
+            Ok(events) => return Ok(events),
+            Err(error) if Instant::now() + PAUSE >= until => return Err(error.into()),
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+fn show(event: &StoredEvent, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::print_json(&render::event_json(event));
+    }
+    output::print(&render::event(event.attribute("time"), event))
+}

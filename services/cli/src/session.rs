@@ -1,0 +1,108 @@
+//! The way to a deployment: configuration, connection, time limit.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use tokio::time::timeout;
+use understudy_bus::{Nats, NatsState};
+use understudy_service::config::{Config, environment};
+use understudy_wire::ClusterId;
+
+use crate::{
+    args::Global,
+    failure::{Refused, Usage},
+};
+
+const SERVERS: &str = "UNDERSTUDY_NATS__SERVERS";
+const CLUSTER: &str = "UNDERSTUDY_CLUSTER";
+const SEATS: &str = "UNDERSTUDY_DETECTOR__SEATS";
+
+/// A person may sit far from the servers: what services take for a hung server may be a slow line here.
+const PING: Duration = Duration::from_secs(1);
+
+/// Which seats there should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// S.
+    pub(crate) seats: u8,
+    /// Nobody said so: it is the default, and a higher seat that answers raises it.
+    pub(crate) assumed: bool,
+    /// I: a seat later than this calls itself late (rule R13).
+    pub(crate) interval: Duration,
+}
+
+/// One run of the CLI, connected.
+pub(crate) struct Session {
+    pub(crate) nats: Nats,
+    pub(crate) expected: Expected,
+    /// For one answer.
+    pub(crate) timeout: Duration,
+}
+
+/// The configuration, with the flags over the environment over the file.
+fn configuration(global: &Global) -> anyhow::Result<(Config, Expected)> {
+    // An empty value counts as not set, as it does in the services.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let file = global.config.as_ref().filter(|file| !file.is_empty()).map(Path::new);
+    let (servers, cluster, seats) = (given(&global.nats), given(&global.cluster), given(&global.seats));
+    if file.is_none() && (servers.is_none() || cluster.is_none()) {
+        let missing = "say where the deployment is: --config FILE, or --nats URL and --cluster NAME";
+        return Err(Usage(missing.to_owned()).into());
+    }
+    if let Some(Err(error)) = cluster.as_deref().map(ClusterId::new) {
+        return Err(Usage(format!("--cluster: {error}")).into());
+    }
+    let flags = [(SERVERS, servers), (CLUSTER, cluster), (SEATS, seats.clone())];
+    let over = environment().filter(|(name, _)| ![SERVERS, CLUSTER, SEATS].contains(&name.as_str()));
+    let over = over.chain(flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    let (config, report) = Config::examine(file, over);
+    let config = config.ok_or(Refused(report))?;
+    let expected = Expected {
+        seats: config.detector.seats,
+        assumed: file.is_none() && seats.is_none(),
+        interval: config.lease.interval,
+    };
+    Ok((config, expected))
+}
+
+impl Session {
+    /// Reads the configuration and waits for a NATS server, for the time limit at most.
+    pub(crate) async fn open(global: &Global) -> anyhow::Result<Self> {
+        let (mut config, expected) = configuration(global)?;
+        config.nats.ping_interval = config.nats.ping_interval.max(PING);
+        let host = understudy_service::seat::hostname();
+        let nats = understudy_service::nats::connect(&config, &format!("cli/{host}")).await?;
+        let mut state = nats.state();
+        let connected = state.wait_for(|state| *state == NatsState::Connected);
+        let limit = global.timeout;
+        timeout(limit, connected).await.ok().and_then(Result::ok).with_context(|| {
+            let servers: Vec<_> =
+                config.nats.servers.iter().map(|server| without_credentials(server)).collect();
+            format!("no NATS server lets us in within {limit:?}: tried {}", servers.join(", "))
+        })?;
+        Ok(Self { nats, expected, timeout: limit })
+    }
+}
+
+/// `nats://user:password@host` without the middle part.
+fn without_credentials(server: &str) -> String {
+    match server.rsplit_once('@') {
+        Some((before, host)) => match before.split_once("://") {
+            Some((scheme, _)) => format!("{scheme}://{host}"),
+            None => host.to_owned(),
+        },
+        None => server.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        assert_eq!(without_credentials("nats://ops:se@cret@a:4222"), "nats://a:4222");
+        assert_eq!(without_credentials("ops:secret@a:4222"), "a:4222");
+        assert_eq!(without_credentials("nats://a:4222"), "nats://a:4222");
+    }
+}
