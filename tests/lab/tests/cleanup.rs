@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ fn namespaces(prefix: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/run/netns").unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+fn folder(prefix: &str) -> PathBuf {
+    std::env::temp_dir().join("understudy-lab").join(prefix)
 }
 
 fn runs(pid: u32) -> bool {
@@ -125,7 +129,7 @@ fn an_interrupted_run_cleans_up() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(namespaces(prefix), [""; 0]);
     wait_until("the sleeper to end", DEADLINE, || !runs(pid)).unwrap();
-    assert!(!Path::new("/tmp/understudy-lab").join(prefix).exists());
+    assert!(!folder(prefix).exists());
 }
 
 #[test]
@@ -138,6 +142,9 @@ fn what_a_killed_run_left_is_swept_and_what_lives_is_not() {
     // Its processes end with it (the kernel sees to that), its namespaces stay until somebody sweeps.
     wait_until("the sleeper to end", DEADLINE, || !runs(pid)).unwrap();
     sweep();
-    assert_eq!(namespaces(prefix), [""; 0]);
+    // Another test program may be sweeping the same ones at this moment.
+    wait_until("its namespaces to be gone", DEADLINE, || namespaces(prefix).is_empty()).unwrap();
     assert_eq!(namespaces(live.prefix()).len(), 1);
+    // Its logs are kept for a day, to be read.
+    std::fs::remove_dir_all(folder(prefix)).unwrap();
 }

@@ -131,12 +131,13 @@ fn a_host_comes_back_with_its_addresses() {
     network.unplug("one").unwrap();
     assert!(!reached(addresses[0]) && !reached(addresses[1]));
     network.plug("one").unwrap();
-    assert!(all());
+    // Where one asked for its neighbours while it was off, it asks again only a second later.
+    wait_until("one to be reached after its cable is back", 5 * SECOND, all).unwrap();
 
     network.link_down("one").unwrap();
     assert!(!reached(addresses[0]) && !reached(addresses[1]));
     network.link_up("one").unwrap();
-    assert!(all());
+    wait_until("one to be reached after its link is up", 5 * SECOND, all).unwrap();
 }
 
 #[test]
