@@ -8,7 +8,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use understudy_heartbeat::checks::{CheckConfig, CheckKind};
 
-use crate::{DEADLINE, Single, check, hasty, verdict};
+use crate::{DEADLINE, Single, check, eventually, hasty, verdict};
 
 fn shell(script: &str) -> CheckConfig {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
@@ -17,25 +17,13 @@ fn shell(script: &str) -> CheckConfig {
 
 /// Waits until the file holds a process id, which the script writes in one go.
 async fn pid_in(file: &Path) -> Pid {
-    let written = async {
-        loop {
-            if let Some(pid) = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
-                return Pid::from_raw(pid);
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, written).await.expect("no process id written")
+    let written = || std::fs::read_to_string(file).ok()?.trim().parse().ok().map(Pid::from_raw);
+    eventually("a process id", written).await
 }
 
 /// Waits until the process is gone, zombies included.
 async fn gone(pid: Pid) {
-    let ended = async {
-        while kill(pid, None) != Err(Errno::ESRCH) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, ended).await.expect("still there");
+    eventually("the end of a process", || (kill(pid, None) == Err(Errno::ESRCH)).then_some(())).await;
 }
 
 #[tokio::test]
@@ -89,7 +77,7 @@ async fn a_hanging_command_is_killed_with_its_grandchild() {
         grandchild.display()
     );
     let mut single = Single::start(hasty(shell(&script).kind));
-    assert_eq!(single.down().await, "no answer within 100ms");
+    assert_eq!(single.down().await, "no answer within 300ms");
     single.up().await;
     gone(pid_in(&child).await).await;
     gone(pid_in(&grandchild).await).await;
