@@ -81,10 +81,10 @@ impl Stage {
     pub fn settle(&self, node: &str) -> Result<()> {
         wait_until(&format!("{node} serves without a break"), SOON, || {
             let now = self.probe.mark();
-            let since = now - SETTLED;
+            let (from, since) = (earlier(now, 2 * SETTLED), earlier(now, SETTLED));
             let history = self.probe.snapshot();
             self.probe.serving_now().as_deref() == Some(node)
-                && history.first_answer(node, since - SETTLED).is_some()
+                && history.first_answer(node, from).is_some()
                 && history.longest_gap(since, now) < 50.0
         })
     }
@@ -149,6 +149,10 @@ impl Stage {
         ensure!(two.is_empty(), "two nodes answered for the VIP in {} ms: {:?}", two.len(), two.first());
         Ok(())
     }
+}
+
+fn earlier(moment: Moment, span: Duration) -> Moment {
+    Moment::from_nanos(moment.nanos().saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// Highest epoch in the TXT records beside a name.

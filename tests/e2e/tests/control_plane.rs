@@ -45,7 +45,7 @@ fn row_07_all_nats_servers_stopped() -> Result<()> {
     })?;
     let epoch = stage.dns_epoch_above(epoch)?;
     let since = stage.probe.mark();
-    let left = OUTAGE.saturating_sub(since - stopped);
+    let left = OUTAGE.saturating_sub(since.since(stopped));
     stage.nothing_moves("NATS still away", "web-b", since, left)?;
     servers.iter().try_for_each(|server| server.process().cont())?;
     let recorded = |output: &[u8]| {
@@ -91,7 +91,7 @@ fn row_09_two_detectors_stopped() -> Result<()> {
     stage.probe.wait_dark(SOON)?;
     let history = stage.probe.snapshot();
     let last = history.last_served("web-a", stage.probe.mark()).context("web-a served before")?;
-    let lit = last - since;
+    let lit = last.since(since);
     ensure!(lit <= LEASE_AND_A_BIT, "the VIP answered for {} ms without a quorum", lit.as_millis());
     two.iter().try_for_each(|detector| detector.cont())?;
     wait_until("the VIP is back", SOON, || stage.probe.serving_now().is_some())?;

@@ -23,7 +23,7 @@ fn control_plane(deployment: &Deployment) -> Vec<String> {
 fn dark_within_the_lease(stage: &Stage, since: Moment) -> Result<()> {
     let history = stage.probe.snapshot();
     let last = history.last_served("web-a", stage.probe.mark()).context("web-a served before")?;
-    let lit = last - since;
+    let lit = last.since(since);
     ensure!(lit <= LEASE, "web-a answered for {} ms after it was cut off", lit.as_millis());
     Ok(())
 }
