@@ -152,7 +152,7 @@ async fn run(nats: Nats, wanted: Config) {
                 }
             }
             Err(error) => {
-                tracing::debug!(stream = name, error = &error as &dyn StdError, "stream not there yet")
+                tracing::debug!(stream = name, error = &error as &dyn StdError, "stream not there yet");
             }
         }
         sleep(backoff.pause()).await;
