@@ -121,13 +121,15 @@ async fn who_listens_hears_events_while_jetstream_has_no_majority() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_has_three_copies_as_soon_as_three_servers_are_there() {
     let mut cluster = Cluster::start(3);
+    // Servers that never met cannot elect the leader that creates streams.
+    let context = async_nats::jetstream::new(raw(cluster.url(0)).await);
+    eventually("JetStream", async || context.query_account().await.ok()).await;
     cluster.servers[2].kill();
     let nats = client(cluster.urls()).await;
     let log = EventLog::start(&nats, "detector/1");
     log.publish(&vacant(1, log.source()));
     stored(&nats, 1).await;
     cluster.restart(2);
-    let context = async_nats::jetstream::new(raw(cluster.url(0)).await);
     eventually("three copies", async || {
         let stream = context.get_stream("EVENTS_demo").await.ok()?;
         (stream.cached_info().config.num_replicas == 3).then_some(())

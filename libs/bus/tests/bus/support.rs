@@ -98,6 +98,9 @@ static NEXT: AtomicU8 = AtomicU8::new(1);
 
 impl Cluster {
     pub(crate) fn start(size: u8) -> Self {
+        // RUST_LOG=understudy_bus=debug shows what a failing test saw.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let [.., high, low] = std::process::id().to_be_bytes();
         let first = NEXT.fetch_add(size, Ordering::Relaxed);
         let mut cluster = Self { dir: TempDir::new().unwrap(), net: (high, low), first, servers: Vec::new() };
