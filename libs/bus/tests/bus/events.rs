@@ -30,8 +30,7 @@ async fn events_are_stored_once_heard_once_and_read_back() {
     let (one, two) = (client(cluster.urls()).await, client(cluster.urls()).await);
     let (first, second) = (EventLog::start(&one, "detector/1"), EventLog::start(&two, "detector/2"));
     let mut live = first.live(None).await.unwrap();
-    connected(&one).await;
-    assert!(one.flush(DEADLINE).await);
+    subscribed(&one).await;
     let mut following = first.follow(From::Last(100), Some(&web()));
     let before = SystemTime::now() - Duration::from_secs(60);
     for epoch in 1..=5 {
@@ -106,8 +105,7 @@ async fn who_listens_hears_events_while_jetstream_has_no_majority() {
     cluster.servers[2].kill();
     let listening = client(vec![cluster.url(0)]).await;
     let mut live = EventLog::start(&listening, "test").live(None).await.unwrap();
-    connected(&listening).await;
-    assert!(listening.flush(DEADLINE).await);
+    subscribed(&listening).await;
     eventually("on the last server", async || (nats.server().as_deref() == Some("n0")).then_some(())).await;
     for epoch_now in 2..=5 {
         log.publish(&vacant(epoch_now, log.source()));

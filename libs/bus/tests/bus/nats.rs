@@ -42,7 +42,7 @@ async fn requests_tell_nobody_there_from_no_answer() {
 
     let mut commands: Subscription<v1::StatusRequest> =
         answering.subscribe("command.*.status").await.unwrap();
-    assert!(answering.flush(DEADLINE).await);
+    subscribed(&answering).await;
     let limit = Duration::from_millis(50);
     assert!(matches!(ask(limit).await, Err(RequestError::Timeout { .. })));
     let asked = soon("request", commands.next()).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_request_to_many_returns_with_the_expected_number_and_with_fewer() {
         let answering = client(cluster.urls()).await;
         let mut commands: Subscription<v1::StatusRequest> =
             answering.subscribe("command.*.status").await.unwrap();
-        assert!(answering.flush(DEADLINE).await);
+        subscribed(&answering).await;
         tokio::spawn(async move {
             let presence = Some(v1::Presence { seat, ..Default::default() });
             // Larger than a message may be: a status of a large deployment is.
@@ -90,8 +90,7 @@ async fn bad_bytes_are_handed_out_as_errors_and_counted() {
     let cluster = Cluster::start(1);
     let nats = client(cluster.urls()).await;
     let mut verdicts: Subscription<v1::Verdict> = nats.subscribe("verdict.>").await.unwrap();
-    connected(&nats).await;
-    assert!(nats.flush(DEADLINE).await);
+    subscribed(&nats).await;
     let raw = raw(cluster.url(0)).await;
     let good = prost::Message::encode_to_vec(&verdict("web-a").1);
     let mut publish = async |subject: &str, payload: Vec<u8>| {

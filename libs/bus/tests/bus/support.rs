@@ -22,12 +22,13 @@ use tokio::{net::TcpListener, sync::watch};
 use understudy_bus::{
     Counters, Nats, NatsOptions, NatsState,
     direct::FromNode,
+    nats::Subscription,
     paths::{FromSeat, NodeOptions, NodePaths, NodeSender, SeatOptions, SeatPaths, SeatSender},
     queue::Receiver,
 };
 use understudy_wire::{
     BootId, BootTime, ClusterId, Epoch, Grant, GroupId, Health, Heartbeat, Holder, Incarnation, NodeId,
-    Release, Seat, Slot, StandbyKind, v1,
+    Release, Seat, Slot, StandbyKind, Subject, v1,
 };
 
 /// Nothing here takes longer unless it is broken.
@@ -191,6 +192,15 @@ pub(crate) async fn client_with(options: NatsOptions) -> Nats {
 pub(crate) async fn connected(nats: &Nats) {
     let mut state = nats.state();
     soon("connected", state.wait_for(|state| *state == NatsState::Connected)).await.unwrap();
+}
+
+/// Waits until the server has taken in every subscription of `nats`: it reads what one connection sends in order, so
+/// what comes back was sent after them.
+pub(crate) async fn subscribed(nats: &Nats) {
+    let subject = Subject::Command(web(), "echo".into());
+    let mut echo: Subscription<v1::StatusRequest> = nats.subscribe("command.web.echo").await.unwrap();
+    nats.publish(&subject, &v1::StatusRequest {});
+    soon("echo", echo.next()).await.unwrap();
 }
 
 /// A client as anybody could write it.
