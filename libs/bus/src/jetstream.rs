@@ -138,9 +138,8 @@ async fn run(nats: Nats, wanted: Config) {
         if state.wait_for(|state| *state == NatsState::Connected).await.is_err() {
             return;
         }
-        let step = || format!("keeping stream {name}");
-        match within(API_TIMEOUT * 2, step, ensure(&context, &wanted)).await {
-            Ok(replicas) => {
+        match timeout(API_TIMEOUT * 2, ensure(&context, &wanted)).await {
+            Ok(Ok(replicas)) => {
                 if replicas != had {
                     tracing::info!(stream = name, replicas, wanted = wanted.num_replicas, "stream is there");
                     had = replicas;
@@ -151,9 +150,10 @@ async fn run(nats: Nats, wanted: Config) {
                     continue;
                 }
             }
-            Err(error) => {
-                tracing::debug!(stream = name, error = &error as &dyn StdError, "stream not there yet")
+            Ok(Err(error)) => {
+                tracing::debug!(stream = name, error = &error as &dyn StdError, "stream not there yet");
             }
+            Err(_elapsed) => tracing::debug!(stream = name, "stream not there yet: no answer"),
         }
         sleep(backoff.pause()).await;
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
 use async_nats::jetstream::{
-    Context,
+    Context, ErrorCode,
     kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
     stream::{Config, DiscardPolicy},
 };
@@ -106,12 +106,18 @@ impl Store {
                 let lost = match &entry {
                     Some(entry) => match store.update(key, value, entry.revision).await {
                         Ok(_revision) => return Ok(result),
-                        Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => error.to_string(),
+                        Err(error)
+                            if error.kind() == UpdateErrorKind::WrongLastRevision || contended(&error) =>
+                        {
+                            error.to_string()
+                        }
                         Err(error) => return Err(JetStreamError::new(step(), error)),
                     },
                     None => match store.create(key, value).await {
                         Ok(_revision) => return Ok(result),
-                        Err(error) if error.kind() == CreateErrorKind::AlreadyExists => error.to_string(),
+                        Err(error) if error.kind() == CreateErrorKind::AlreadyExists || contended(&error) => {
+                            error.to_string()
+                        }
                         Err(error) => return Err(JetStreamError::new(step(), error)),
                     },
                 };
@@ -194,6 +200,24 @@ impl Store {
         });
         receiver
     }
+}
+
+/// Whether a write lost against another one. While the other is still being copied to the replicas, the servers say so
+/// with a code (10164) that the client knows no kind for.
+fn contended(error: &(dyn Error + 'static)) -> bool {
+    const LOST: [ErrorCode; 2] =
+        [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT];
+    let mut error = Some(error);
+    while let Some(cause) = error {
+        if cause
+            .downcast_ref::<async_nats::jetstream::Error>()
+            .is_some_and(|cause| LOST.contains(&cause.error_code()))
+        {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
 }
 
 fn ceiling_key(group: &GroupId, slot: Slot) -> String {

@@ -35,7 +35,7 @@ pub fn inject(headers: &mut HeaderMap) {
     let context = Span::current().context();
     if context.span().span_context().is_valid() {
         global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&context, &mut Inject(headers))
+            propagator.inject_context(&context, &mut Inject(headers));
         });
     }
 }

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
@@ -150,6 +150,20 @@ impl DirectClient {
     }
 }
 
+/// What waits, once the detector has answered: one that accepts and never answers must not swallow anything.
+fn after(
+    admission: oneshot::Receiver<()>,
+    outbox: Arc<Outbox>,
+) -> impl Stream<Item = v1::NodeMessage> + Send {
+    let admitted = async move {
+        match admission.await {
+            Ok(()) => outbox.stream().left_stream(),
+            Err(_gone) => stream::empty().right_stream(),
+        }
+    };
+    stream::once(admitted).flatten()
+}
+
 /// What one link's task owns.
 struct Attempt {
     address: String,
@@ -170,6 +184,7 @@ impl Attempt {
             if self.outbox.is_closed() || self.inbound.is_closed() {
                 return;
             }
+            self.outbox.connection_lost();
             if let Err(status) = result
                 && let Some(before) = quiet.pass()
             {
@@ -206,12 +221,14 @@ impl Attempt {
         let ended = CancellationToken::new();
         let _guard = ended.clone().drop_guard();
         let hello = v1::NodeMessage { message: Some(node_message::Message::Hello(self.hello.clone())) };
+        let (admitted, admission) = oneshot::channel();
         let body = stream::once(async { hello })
-            .chain(Arc::clone(&self.outbox).stream())
+            .chain(after(admission, Arc::clone(&self.outbox)))
             .take_until(ended.cancelled_owned());
         let answer = timeout(ANSWER_TIMEOUT, client.exchange(body)).await.map_err(|_elapsed| {
             Status::deadline_exceeded(format!("no answer within {ANSWER_TIMEOUT:?}"))
         })??;
+        let _ = admitted.send(());
         self.counters.direct_connects.add(1);
         let result = self.receive(answer.into_inner()).await;
         self.counters.direct_disconnects.add(1);

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, stream};
@@ -13,11 +14,15 @@ use crate::Counters;
 
 /// Releases that wait for one detector; heartbeats repeat them, so the oldest may go.
 const RELEASES: usize = 64;
+/// A release handed to a connection that died within this after may never have arrived: it takes 300 ms to notice a
+/// hung detector, the rest is margin. Twice does no harm (rule R8).
+const DOUBTFUL: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct State {
     heartbeat: Option<Heartbeat>,
     releases: VecDeque<Release>,
+    sent: VecDeque<(Instant, Release)>,
     closed: bool,
 }
 
@@ -68,8 +73,26 @@ impl Outbox {
 
     fn take(&self) -> Option<Message> {
         let mut state = self.state();
-        let release = state.releases.pop_front().map(Message::Release);
-        release.or_else(|| state.heartbeat.take().map(Message::Heartbeat))
+        let Some(release) = state.releases.pop_front() else {
+            return state.heartbeat.take().map(Message::Heartbeat);
+        };
+        if state.sent.len() >= RELEASES {
+            state.sent.pop_front();
+        }
+        state.sent.push_back((Instant::now(), release.clone()));
+        Some(Message::Release(release))
+    }
+
+    /// The connection died: what it may have swallowed waits again, ahead of the rest.
+    pub(super) fn connection_lost(&self) {
+        let mut state = self.state();
+        while let Some((at, release)) = state.sent.pop_back() {
+            if at.elapsed() < DOUBTFUL && state.releases.len() < RELEASES {
+                state.releases.push_front(release);
+            }
+        }
+        drop(state);
+        self.filled.notify_one();
     }
 
     async fn next(&self) -> Option<NodeMessage> {
@@ -111,5 +134,20 @@ mod tests {
         let newest = Message::Heartbeat(Heartbeat { seq: 3, ..Default::default() });
         assert_eq!(sent, releases.chain([newest]).collect::<Vec<_>>());
         assert_eq!(counters.superseded.value(), 2);
+    }
+
+    #[tokio::test]
+    async fn releases_that_a_dying_connection_took_are_sent_again_in_order() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let release = |at| Release { at, ..Default::default() };
+        for at in 1..=3 {
+            outbox.release(release(at));
+        }
+        assert_eq!(outbox.next().await.unwrap().message, Some(Message::Release(release(1))));
+        assert_eq!(outbox.next().await.unwrap().message, Some(Message::Release(release(2))));
+        outbox.connection_lost();
+        outbox.close();
+        let sent: Vec<_> = outbox.stream().map(|message| message.message.unwrap()).collect().await;
+        assert_eq!(sent, (1..=3).map(|at| Message::Release(release(at))).collect::<Vec<_>>());
     }
 }

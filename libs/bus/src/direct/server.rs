@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
@@ -176,6 +176,17 @@ impl Shared {
         }
     }
 
+    /// A stream ends with a message that cannot be decoded, since nobody knows where the next one begins.
+    fn count(&self, status: &Status) {
+        match status.code() {
+            Code::OutOfRange => self.counters.too_large.add(1),
+            Code::Internal if status.message().starts_with("failed to decode") => {
+                self.counters.malformed.add(1);
+            }
+            _ => {}
+        }
+    }
+
     /// Checks one message of `member` and passes it on; a bad one is counted and the stream lives on.
     fn take(&self, member: &Member, message: v1::NodeMessage) {
         self.counters.direct_received.add(1);
@@ -252,8 +263,15 @@ impl Direct for Exchange {
 
         let sent = shared.counters.direct_sent.clone();
         tokio::spawn(async move {
-            while let Some(Ok(Some(message))) = shared.stop.run_until_cancelled(messages.message()).await {
-                shared.take(&member, message);
+            loop {
+                match shared.stop.run_until_cancelled(messages.message()).await {
+                    Some(Ok(Some(message))) => shared.take(&member, message),
+                    Some(Err(status)) => {
+                        shared.count(&status);
+                        break;
+                    }
+                    Some(Ok(None)) | None => break,
+                }
             }
             shared.forget(&member, id);
             shared.counters.direct_disconnects.add(1);

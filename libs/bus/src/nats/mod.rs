@@ -137,6 +137,11 @@ impl Nats {
         self.state.clone()
     }
 
+    /// Name of the server that we were connected to last; `None` before the first.
+    pub fn server(&self) -> Option<String> {
+        self.client.try_server_info().map(|info| info.server_name)
+    }
+
     /// What this process's bus counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters

@@ -1,0 +1,206 @@
+//! Both paths: each alone, both at once, one of them hung.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use understudy_bus::{NatsOptions, direct::FromNode, paths::FromSeat};
+use understudy_wire::{Revoke, Slot, v1};
+
+use crate::support::*;
+
+/// Sends `count` heartbeats and waits for each: how long each took, shortest first.
+async fn latencies(
+    sender: &understudy_bus::paths::NodeSender,
+    inbound: &mut understudy_bus::queue::Receiver<FromNode>,
+    from: u64,
+    count: u64,
+) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for seq in from..from + count {
+        let sent = Instant::now();
+        sender.send_heartbeat(&heartbeat("web-a", seq));
+        heard(inbound, seq).await;
+        took.push(sent.elapsed());
+    }
+    took.sort();
+    took
+}
+
+/// The bound of a path that nothing holds up; by the median, so that one pause of a busy machine is no failure.
+fn assert_quick(took: &[Duration]) {
+    let median = took[took.len() / 2];
+    assert!(median < Duration::from_millis(20), "held up: median {median:?}, longest {:?}", took.last());
+    eprintln!("median {median:?}, longest {:?}", took.last().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_over_both_paths_comes_once() {
+    let cluster = Cluster::start(1);
+    let (seat_nats, node_nats) = (client(cluster.urls()).await, client(cluster.urls()).await);
+    let mut detector = detector(&seat_nats, false).await;
+    let (sender, mut from_seats) = member(&node_nats, "web-a", &[&detector.address]).await;
+    subscribed(&node_nats).await;
+    subscribed(&seat_nats).await;
+    eventually("stream", async || (detector.sender.streams() == 1).then_some(())).await;
+    let duplicates = &seat_nats.counters().duplicates;
+    for seq in 1..=50 {
+        sender.send_heartbeat(&heartbeat("web-a", seq));
+        let FromNode::Heartbeat(first) = soon("heartbeat", detector.inbound.recv()).await.unwrap() else {
+            panic!("not a heartbeat")
+        };
+        assert_eq!(first.seq, seq, "a duplicate or a stranger");
+        // Both copies arrived: the second one was dropped.
+        eventually("duplicate", async || (duplicates.value() == seq).then_some(())).await;
+    }
+    assert!(detector.inbound.is_empty());
+
+    sender.send_release(&release("web-a", 5));
+    let got = soon("release", detector.inbound.recv()).await.unwrap();
+    assert_eq!(got, FromNode::Release(release("web-a", 5)));
+    let revoke = Revoke {
+        cluster: demo(),
+        group: web(),
+        seat: grant("web-a", 1).seat,
+        detector: 9,
+        slot: Slot(0),
+        holder: holder("web-a"),
+        echo: grant("web-a", 1).echo,
+        reason: "unhealthy".into(),
+    };
+    detector.sender.revoke(&revoke);
+    eventually("revoke", async || {
+        (from_seats.recv().await.unwrap() == FromSeat::Revoke(revoke.clone())).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_nats_down_both_directions_go_direct() {
+    let mut cluster = Cluster::start(1);
+    let (seat_nats, node_nats) = (client(cluster.urls()).await, client(cluster.urls()).await);
+    cluster.servers[0].kill();
+    let mut detector = detector(&seat_nats, false).await;
+    let (sender, mut from_seats) = member(&node_nats, "web-a", &[&detector.address]).await;
+    let next = settle(&sender, "web-a", &mut detector.inbound, 0).await;
+    assert_quick(&latencies(&sender, &mut detector.inbound, next, 50).await);
+    detector.sender.grant(&grant("web-a", 77));
+    granted(&mut from_seats, 77).await;
+    assert_eq!(seat_nats.counters().nats_received.value(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_direct_path_down_both_directions_go_over_nats() {
+    let cluster = Cluster::start(1);
+    let (seat_nats, node_nats) = (client(cluster.urls()).await, client(cluster.urls()).await);
+    let mut detector = detector(&seat_nats, false).await;
+    let (sender, mut from_seats) = member(&node_nats, "web-a", &["127.0.0.1:1"]).await;
+    connected(&node_nats).await;
+    let next = settle(&sender, "web-a", &mut detector.inbound, 0).await;
+    assert_quick(&latencies(&sender, &mut detector.inbound, next, 50).await);
+    detector.sender.grant(&grant("web-a", 77));
+    granted(&mut from_seats, 77).await;
+    assert_eq!(detector.sender.streams(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_nats_server_does_not_delay_the_direct_path() {
+    let cluster = Cluster::start(1);
+    // So slow to notice that the server hangs through the whole test.
+    let options = NatsOptions {
+        ping_interval: Duration::from_secs(60),
+        ..NatsOptions::new(demo(), "test", cluster.urls())
+    };
+    let (seat_nats, node_nats) = (client_with(options.clone()).await, client_with(options).await);
+    let mut detector = detector(&seat_nats, false).await;
+    let (sender, mut from_seats) = member(&node_nats, "web-a", &[&detector.address]).await;
+    connected(&node_nats).await;
+    connected(&seat_nats).await;
+    eventually("stream", async || (detector.sender.streams() == 1).then_some(())).await;
+    let next = settle(&sender, "web-a", &mut detector.inbound, 0).await;
+    cluster.servers[0].signal(Signal::SIGSTOP);
+    assert_quick(&latencies(&sender, &mut detector.inbound, next, 200).await);
+    for echo in 100..400 {
+        detector.sender.grant(&grant("web-a", echo));
+        granted(&mut from_seats, echo).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detector_that_accepts_and_never_answers_delays_no_other() {
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hung = (hung.local_addr().unwrap().to_string(), hung);
+    let nats = client(vec!["127.0.0.1:1".into()]).await;
+    let mut detector = detector(&nats, false).await;
+    let (sender, mut from_seats) = member(&nats, "web-a", &[&hung.0, &detector.address]).await;
+    let next = settle(&sender, "web-a", &mut detector.inbound, 0).await;
+    assert_quick(&latencies(&sender, &mut detector.inbound, next, 100).await);
+    detector.sender.grant(&grant("web-a", 77));
+    granted(&mut from_seats, 77).await;
+    // What waited for the hung one was replaced by newer heartbeats, not collected.
+    assert!(nats.counters().superseded.value() > 0);
+    assert_eq!(nats.counters().direct_full.value(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detector_nobody_configured_is_learned_from_its_presence() {
+    let cluster = Cluster::start(1);
+    let (seat_nats, node_nats) = (client(cluster.urls()).await, client(cluster.urls()).await);
+    let (_sender, mut from_seats) = member(&node_nats, "web-a", &[]).await;
+    subscribed(&node_nats).await;
+    let detector = detector(&seat_nats, true).await;
+    eventually("stream", async || (detector.sender.streams() == 1).then_some(())).await;
+    // What it says of itself now reaches the node without NATS, too.
+    detector.presence.send_modify(|presence| presence.state = "granting".into());
+    soon("presence", async {
+        while !matches!(from_seats.recv().await, Some(FromSeat::Presence(presence)) if presence.state == "granting")
+        {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_and_impostors_on_nats_are_refused_and_counted() {
+    let cluster = Cluster::start(1);
+    let nats = client(cluster.urls()).await;
+    let mut detector = detector(&nats, false).await;
+    let (_sender, mut from_seats) = member(&nats, "web-a", &[]).await;
+    subscribed(&nats).await;
+    let raw = raw(cluster.url(0)).await;
+    let publish = async |subject: &str, message: Vec<u8>| {
+        raw.publish(format!("understudy.demo.{subject}"), message.into()).await.unwrap();
+    };
+    let own = v1::Heartbeat::from(&heartbeat("web-a", 1));
+    let foreign = v1::Heartbeat { cluster: "other".into(), ..own.clone() };
+    let wild = v1::Heartbeat { node: "web.*".into(), ..own.clone() };
+    let encode = |message: &v1::Heartbeat| prost::Message::encode_to_vec(message);
+    publish("heartbeat.web.web-a", encode(&foreign)).await;
+    publish("heartbeat.web.web-b", encode(&own)).await;
+    publish("heartbeat.web.web-a", encode(&wild)).await;
+    publish("heartbeat.web.web-a", vec![0; 10 * 1024 * 1024]).await;
+    publish("heartbeat.web.web-a", vec![0xff; 10]).await;
+    publish("release.web.web-b", prost::Message::encode_to_vec(&v1::Release::from(&release("web-a", 1))))
+        .await;
+    // A grant to somebody else, from a seat that cannot be, of another cluster, and of no kind.
+    let to = |grant: v1::Grant| {
+        let message = Some(v1::seat_message::Message::Grant(grant));
+        prost::Message::encode_to_vec(&v1::SeatMessage { message })
+    };
+    let good = v1::Grant::from(&grant("web-a", 1));
+    publish("grant.web.web-a", to(v1::Grant::from(&grant("web-b", 1)))).await;
+    publish("grant.web.web-a", to(v1::Grant { seat: 300, ..good.clone() })).await;
+    publish("grant.web.web-a", to(v1::Grant { cluster: "other".into(), ..good.clone() })).await;
+    publish("grant.web.web-a", vec![]).await;
+    publish("grant.web.web-a", to(v1::Grant { echo: 2, ..good })).await;
+    publish("heartbeat.web.web-a", encode(&own)).await;
+
+    heard(&mut detector.inbound, 1).await;
+    granted(&mut from_seats, 2).await;
+    let counters = nats.counters();
+    eventually("all counted", async || {
+        let counted =
+            [&counters.other_cluster, &counters.wrong_name, &counters.malformed, &counters.too_large];
+        (counted.map(|counter| counter.value()) == [2, 3, 4, 1]).then_some(())
+    })
+    .await;
+    assert!(detector.inbound.is_empty());
+}

@@ -1,0 +1,332 @@
+//! NATS servers of a test's own, messages, and waiting on state.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    net::{Ipv4Addr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::watch};
+use understudy_bus::{
+    Counters, Nats, NatsOptions, NatsState,
+    direct::FromNode,
+    nats::Subscription,
+    paths::{FromSeat, NodeOptions, NodePaths, NodeSender, SeatOptions, SeatPaths, SeatSender},
+    queue::Receiver,
+};
+use understudy_wire::{
+    BootId, BootTime, ClusterId, Epoch, Grant, GroupId, Health, Heartbeat, Holder, Incarnation, NodeId,
+    Release, Seat, Slot, StandbyKind, Subject, v1,
+};
+
+/// Nothing here takes longer unless it is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Polls until `check` gives something.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits for `future`, with the deadline.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("UNDERSTUDY_NATS_SERVER") {
+        return path.into();
+    }
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let candidates =
+        [own].into_iter().chain(env::split_paths(&path).map(|folder| folder.join("nats-server")));
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("no nats-server: run scripts/install-tools, or name one in UNDERSTUDY_NATS_SERVER")
+}
+
+/// A process that ends with the test, however that ends.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Kills with -9 and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A NATS cluster on loopback addresses of its own, so that ports need not be drawn.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    net: (u8, u8),
+    first: u8,
+    pub(crate) servers: Vec<Process>,
+}
+
+static NEXT: AtomicU8 = AtomicU8::new(1);
+
+impl Cluster {
+    pub(crate) fn start(size: u8) -> Self {
+        // RUST_LOG=understudy_bus=debug shows what a failing test saw.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let first = NEXT.fetch_add(size, Ordering::Relaxed);
+        let mut cluster = Self { dir: TempDir::new().unwrap(), net: (high, low), first, servers: Vec::new() };
+        for index in 0..size {
+            cluster.configure(index, size);
+            cluster.servers.push(cluster.spawn(index));
+        }
+        for index in 0..size {
+            cluster.wait(index);
+        }
+        cluster
+    }
+
+    fn ip(&self, index: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.net.0, self.net.1, self.first + index)
+    }
+
+    fn configure(&self, index: u8, size: u8) {
+        let ip = self.ip(index);
+        let routes: Vec<_> = (0..size).map(|other| format!("nats://{}:6222", self.ip(other))).collect();
+        let store = self.dir.path().join(format!("store-{index}"));
+        let mut text = format!(
+            "server_name: n{index}\nlisten: \"{ip}:4222\"\nmax_payload: 16MB\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: 1GB, max_memory_store: 64MB }}\n"
+        );
+        if size > 1 {
+            text += &format!("cluster {{ name: test, listen: \"{ip}:6222\", routes: {routes:?} }}\n");
+        }
+        fs::write(self.dir.path().join(format!("{index}.conf")), text).unwrap();
+    }
+
+    fn spawn(&self, index: u8) -> Process {
+        let path = self.dir.path();
+        let log = fs::File::create(path.join(format!("{index}.log"))).unwrap();
+        let child = Command::new(binary())
+            .arg("-c")
+            .arg(path.join(format!("{index}.conf")))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        Process(child.expect("nats-server starts"))
+    }
+
+    fn wait(&self, index: u8) {
+        let until = Instant::now() + DEADLINE;
+        while TcpStream::connect((self.ip(index), 4222)).is_err() {
+            let log = fs::read_to_string(self.dir.path().join(format!("{index}.log")));
+            assert!(Instant::now() < until, "nats-server {index} does not listen: {log:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts a killed server again, on its old data.
+    pub(crate) fn restart(&mut self, index: u8) {
+        self.servers[usize::from(index)] = self.spawn(index);
+        self.wait(index);
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        (0..self.servers.len()).map(|index| self.url(index.try_into().unwrap())).collect()
+    }
+
+    pub(crate) fn url(&self, index: u8) -> String {
+        format!("nats://{}:4222", self.ip(index))
+    }
+}
+
+pub(crate) fn demo() -> ClusterId {
+    ClusterId::new("demo").unwrap()
+}
+
+pub(crate) fn web() -> GroupId {
+    GroupId::new("web").unwrap()
+}
+
+pub(crate) fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+pub(crate) async fn client(urls: Vec<String>) -> Nats {
+    client_with(NatsOptions::new(demo(), "test", urls)).await
+}
+
+pub(crate) async fn client_with(options: NatsOptions) -> Nats {
+    Nats::connect(options, Arc::new(Counters::default())).await.unwrap()
+}
+
+pub(crate) async fn connected(nats: &Nats) {
+    let mut state = nats.state();
+    soon("connected", state.wait_for(|state| *state == NatsState::Connected)).await.unwrap();
+}
+
+/// Waits until the server has taken in every subscription of `nats`: it reads what one connection sends in order, so
+/// what comes back was sent after them.
+pub(crate) async fn subscribed(nats: &Nats) {
+    let subject = Subject::Command(web(), "echo".into());
+    let mut echo: Subscription<v1::StatusRequest> = nats.subscribe("command.web.echo").await.unwrap();
+    nats.publish(&subject, &v1::StatusRequest {});
+    soon("echo", echo.next()).await.unwrap();
+}
+
+/// A client as anybody could write it.
+pub(crate) async fn raw(url: String) -> async_nats::Client {
+    async_nats::connect(url).await.unwrap()
+}
+
+pub(crate) fn holder(name: &str) -> Holder {
+    Holder { node: node(name), boot: BootId(7), incarnation: Incarnation::new(1).unwrap() }
+}
+
+pub(crate) fn heartbeat(name: &str, seq: u64) -> Heartbeat {
+    Heartbeat {
+        cluster: demo(),
+        group: web(),
+        node: node(name),
+        boot: BootId(7),
+        incarnation: Incarnation::new(1),
+        seq,
+        sent_at: BootTime(seq),
+        health: Health::Healthy,
+        standby: StandbyKind::Hot,
+        ready: true,
+        priority: 0,
+        claims: vec![],
+        known: vec![],
+        releases: vec![],
+        details: v1::Details::default(),
+    }
+}
+
+pub(crate) fn grant(name: &str, echo: u64) -> Grant {
+    Grant {
+        cluster: demo(),
+        group: web(),
+        seat: Seat::new(1).unwrap(),
+        detector: 9,
+        slot: Slot(0),
+        holder: holder(name),
+        echo: BootTime(echo),
+        lease: Duration::from_millis(300),
+        highest: Epoch(3),
+        claimed: None,
+    }
+}
+
+pub(crate) fn release(name: &str, at: u64) -> Release {
+    Release {
+        cluster: demo(),
+        group: web(),
+        slot: Slot(0),
+        holder: holder(name),
+        at: BootTime(at),
+        successor: None,
+    }
+}
+
+/// A detector: both paths.
+pub(crate) struct Detector {
+    pub(crate) sender: SeatSender,
+    pub(crate) inbound: Receiver<FromNode>,
+    pub(crate) address: String,
+    pub(crate) presence: watch::Sender<v1::Presence>,
+}
+
+pub(crate) async fn detector(nats: &Nats, advertise: bool) -> Detector {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (presence, receiver) = watch::channel(v1::Presence {
+        cluster: nats.cluster().to_string(),
+        seat: 1,
+        incarnation: 9,
+        address: if advertise { address.clone() } else { String::new() },
+        ..Default::default()
+    });
+    let options = SeatOptions { listener, presence: receiver, extra: None };
+    let (sender, inbound) = SeatPaths::open(nats, options).await.unwrap();
+    Detector { sender, inbound, address, presence }
+}
+
+pub(crate) async fn member(nats: &Nats, name: &str, detectors: &[&str]) -> (NodeSender, Receiver<FromSeat>) {
+    let detectors: BTreeSet<String> = detectors.iter().map(ToString::to_string).collect();
+    let options = NodeOptions { group: web(), node: node(name), detectors, grants: true };
+    NodePaths::open(nats, options).await.unwrap()
+}
+
+/// Waits for the heartbeat `seq` of anybody; what comes before it is dropped.
+pub(crate) async fn heard(inbound: &mut Receiver<FromNode>, seq: u64) {
+    soon("heartbeat", async {
+        loop {
+            match inbound.recv().await.expect("the detector is open") {
+                FromNode::Heartbeat(heartbeat) if heartbeat.seq == seq => return,
+                FromNode::Heartbeat(_) | FromNode::Release(_) => {}
+            }
+        }
+    })
+    .await;
+}
+
+/// Waits for the grant that echoes `echo`; what comes before it is dropped.
+pub(crate) async fn granted(inbound: &mut Receiver<FromSeat>, echo: u64) {
+    soon("grant", async {
+        loop {
+            match inbound.recv().await.expect("the node is open") {
+                FromSeat::Grant(grant) if grant.echo == BootTime(echo) => return,
+                FromSeat::Grant(_) | FromSeat::Revoke(_) | FromSeat::Presence(_) => {}
+            }
+        }
+    })
+    .await;
+}
+
+/// Sends heartbeats until one comes through, so that every path that can be open is in use. The next free `seq`.
+pub(crate) async fn settle(
+    sender: &NodeSender,
+    name: &str,
+    inbound: &mut Receiver<FromNode>,
+    from: u64,
+) -> u64 {
+    let mut seq = from;
+    eventually("first heartbeat", async || {
+        seq += 1;
+        sender.send_heartbeat(&heartbeat(name, seq));
+        let came = tokio::time::timeout(Duration::from_millis(20), inbound.recv()).await;
+        came.is_ok().then_some(())
+    })
+    .await;
+    seq + 1
+}
