@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use understudy_e2e::Stage;
 
 /// T + 100 ms at T = 300 ms.
@@ -26,7 +27,10 @@ fn row_01_all_processes_of_the_active_killed() -> Result<()> {
     let stage = Stage::set("row 1")?;
     let epoch = stage.dns_epoch()?;
     stage.fails_over("all processes of the active killed", "web-b", LEASE_AND_A_BIT, |deployment| {
-        deployment.node("web-a").processes().iter().try_for_each(|process| process.kill9())
+        // The executor first: a publisher that dies before it would leave it a moment to release.
+        let node = deployment.node("web-a");
+        let all = [&node.executor, &node.heartbeat, &node.workload];
+        all.iter().try_for_each(|process| process.signal(Signal::SIGKILL))
     })?;
     stage.dns_epoch_above(epoch)?;
     stage.end()

@@ -1,10 +1,10 @@
 //! Rows 5, 6 and 14: the network is cut in places.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use understudy_e2e::Stage;
-use understudy_lab::{Deployment, Moment};
+use understudy_lab::{Deployment, Moment, Traffic};
 
 /// T at its default.
 const LEASE: Duration = Duration::from_millis(300);
@@ -39,35 +39,37 @@ fn row_05_cut_between_active_and_standby_only() -> Result<()> {
     stage.end()
 }
 
+/// Cuts the active off, one way or both, and sees that it goes dark within T of that, and that the standby serves.
+fn cut_off(row: &'static str, fault: &str, out: bool, back: bool) -> Result<()> {
+    let stage = Stage::set(row)?;
+    let cut = Cell::new(stage.probe.mark());
+    stage.fails_over(fault, "web-b", LEASE_AND_A_BIT, |deployment| {
+        let hosts = control_plane(deployment);
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        if out {
+            deployment.network.cut_traffic(&["web-a"], &hosts, &[Traffic::All])?;
+        }
+        if back {
+            deployment.network.cut_traffic(&hosts, &["web-a"], &[Traffic::All])?;
+        }
+        cut.set(stage.probe.mark());
+        Ok(())
+    })?;
+    dark_within_the_lease(&stage, cut.get())?;
+    stage.end()
+}
+
 #[test]
 fn row_06_active_cut_from_the_detectors_but_not_from_the_client() -> Result<()> {
-    let stage = Stage::set("row 6")?;
-    let since = stage.probe.mark();
-    stage.fails_over("active cut from detectors and NATS", "web-b", LEASE_AND_A_BIT, |deployment| {
-        control_plane(deployment).iter().try_for_each(|host| deployment.network.cut_both("web-a", host))
-    })?;
-    dark_within_the_lease(&stage, since)?;
-    stage.end()
+    cut_off("row 6", "active cut from detectors and NATS", true, true)
 }
 
 #[test]
 fn row_14_one_way_loss_from_the_active() -> Result<()> {
-    let stage = Stage::set("row 14")?;
-    let since = stage.probe.mark();
-    stage.fails_over("one-way loss, active to detectors", "web-b", LEASE_AND_A_BIT, |deployment| {
-        control_plane(deployment).iter().try_for_each(|host| deployment.network.cut("web-a", host))
-    })?;
-    dark_within_the_lease(&stage, since)?;
-    stage.end()
+    cut_off("row 14", "one-way loss, active to detectors", true, false)
 }
 
 #[test]
 fn row_14_one_way_loss_to_the_active() -> Result<()> {
-    let stage = Stage::set("row 14")?;
-    let since = stage.probe.mark();
-    stage.fails_over("one-way loss, detectors to active", "web-b", LEASE_AND_A_BIT, |deployment| {
-        control_plane(deployment).iter().try_for_each(|host| deployment.network.cut(host, "web-a"))
-    })?;
-    dark_within_the_lease(&stage, since)?;
-    stage.end()
+    cut_off("row 14", "one-way loss, detectors to active", false, true)
 }
