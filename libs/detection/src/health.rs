@@ -1,0 +1,141 @@
+//! Rise and fall counts of one check, and the health of several together.
+
+use std::collections::BTreeMap;
+
+/// A check changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transition {
+    /// `rise` successes in a row.
+    Up,
+    /// `fall` failures in a row.
+    Down,
+}
+
+/// Believes a check only after several equal results in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RiseFall {
+    rise: u32,
+    fall: u32,
+    up: bool,
+    /// Results in a row that contradict `up`.
+    against: u32,
+}
+
+impl RiseFall {
+    /// Starts as `initial`; goes up after `rise` successes in a row and down after `fall` failures in a row.
+    /// A count of 0 is taken as 1: one result is the least that can change anything.
+    pub fn new(rise: u32, fall: u32, initial: bool) -> Self {
+        Self { rise: rise.max(1), fall: fall.max(1), up: initial, against: 0 }
+    }
+
+    /// Takes in one result; `Some` if it changed the state.
+    pub fn observe(&mut self, ok: bool) -> Option<Transition> {
+        if ok == self.up {
+            self.against = 0;
+            return None;
+        }
+        self.against += 1;
+        let (needed, transition) =
+            if ok { (self.rise, Transition::Up) } else { (self.fall, Transition::Down) };
+        if self.against < needed {
+            return None;
+        }
+        self.up = ok;
+        self.against = 0;
+        Some(transition)
+    }
+
+    /// The state now believed.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+}
+
+/// Health of a workload: it is healthy when every one of its checks is up.
+///
+/// As large as the number of names it has been given; callers take those from their config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthSet {
+    /// `None` is up, `Some` the reason why it is down.
+    checks: BTreeMap<String, Option<String>>,
+}
+
+impl HealthSet {
+    /// No checks: healthy, as nothing says otherwise.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The check is up. `Some` if that changed the health of the whole.
+    pub fn up(&mut self, name: &str) -> Option<Transition> {
+        self.set(name, None)
+    }
+
+    /// The check is down for `reason`. `Some` if that changed the health of the whole.
+    pub fn down(&mut self, name: &str, reason: &str) -> Option<Transition> {
+        self.set(name, Some(reason.to_owned()))
+    }
+
+    /// All checks are up.
+    pub fn is_healthy(&self) -> bool {
+        self.checks.values().all(Option::is_none)
+    }
+
+    /// Names and reasons of the checks that are down, by name.
+    pub fn failing(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.checks.iter().filter_map(|(name, reason)| Some((name.as_str(), reason.as_deref()?)))
+    }
+
+    fn set(&mut self, name: &str, reason: Option<String>) -> Option<Transition> {
+        let before = self.is_healthy();
+        match self.checks.get_mut(name) {
+            Some(known) => *known = reason,
+            None => drop(self.checks.insert(name.to_owned(), reason)),
+        }
+        match (before, self.is_healthy()) {
+            (true, false) => Some(Transition::Down),
+            (false, true) => Some(Transition::Up),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn falls_after_fall_failures_in_a_row_only() {
+        let mut check = RiseFall::new(2, 3, true);
+        let results = [false, false, true, false, false, false];
+        let seen: Vec<_> = results.map(|ok| check.observe(ok)).into();
+        assert_eq!(seen, [None, None, None, None, None, Some(Transition::Down)]);
+        assert_eq!(check.observe(false), None, "a change is told once");
+    }
+
+    #[test]
+    fn rises_after_rise_successes_in_a_row_only() {
+        let mut check = RiseFall::new(2, 3, false);
+        let seen: Vec<_> = [true, false, true, true].map(|ok| check.observe(ok)).into();
+        assert_eq!(seen, [None, None, None, Some(Transition::Up)]);
+    }
+
+    #[test]
+    fn a_count_of_zero_means_one() {
+        let mut check = RiseFall::new(0, 0, true);
+        assert_eq!(check.observe(false), Some(Transition::Down));
+        assert_eq!(check.observe(true), Some(Transition::Up));
+    }
+
+    #[test]
+    fn one_check_down_makes_the_whole_unhealthy_and_is_named() {
+        let mut health = HealthSet::new();
+        assert!(health.is_healthy());
+        assert_eq!(health.up("web"), None);
+        assert_eq!(health.down("db", "refused"), Some(Transition::Down));
+        assert_eq!(health.down("web", "500"), None);
+        assert_eq!(health.failing().collect::<Vec<_>>(), [("db", "refused"), ("web", "500")]);
+        assert_eq!(health.up("db"), None);
+        assert_eq!(health.up("web"), Some(Transition::Up));
+    }
+}

@@ -1,0 +1,65 @@
+//! Why a run of a check failed.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// One failed run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("{step} {target}")]
+    Step {
+        step: &'static str,
+        target: String,
+        #[source]
+        cause: Box<dyn Error + Send + Sync>,
+    },
+    #[error("{host} has no address")]
+    NoAddress { host: String },
+    #[error("status {status}, expected {} to {}", .expected.start(), .expected.end())]
+    Status { status: u16, expected: RangeInclusive<u16> },
+    #[error("service {service:?} is {status}")]
+    NotServing { service: String, status: &'static str },
+    #[error("{status}{}{output}", if .output.is_empty() { "" } else { ": " })]
+    Exit { status: ExitStatus, output: String },
+    #[error("wrote more than {0} bytes")]
+    TooMuchOutput(usize),
+    #[error("{0} holds no process id")]
+    NoPid(String),
+    #[error("process {0} does not run")]
+    NotRunning(i32),
+    #[error("no process {0:?} runs")]
+    NoSuchProcess(String),
+}
+
+impl Failure {
+    /// A step that failed on `target` with its cause.
+    pub(super) fn step(
+        step: &'static str,
+        target: impl Into<String>,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Step { step, target: target.into(), cause: cause.into() }
+    }
+
+    /// The failure and its causes in one line.
+    pub(super) fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut said = reason.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Several libraries print their source as well as returning it.
+            if !said.contains(&text) {
+                let _ = write!(reason, ": {text}");
+            }
+            said = text;
+            cause = error.source();
+        }
+        reason
+    }
+}
