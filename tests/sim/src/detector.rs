@@ -7,7 +7,7 @@ use understudy_detection::{
     AccrualConfig, FailureDetector, FailureDetectorConfig, Flap, FlapConfig, Standing, Threshold,
 };
 use understudy_lease::{Seat, SeatOutput};
-use understudy_wire::{BootId, BootTime, Epoch, Heartbeat, NodeId, Seat as SeatNumber, Slot};
+use understudy_wire::{BootId, BootTime, Epoch, Heartbeat, NodeId, Release, Seat as SeatNumber, Slot};
 
 use crate::{
     clock::Clock,
@@ -142,7 +142,15 @@ impl World {
                 self.trace.note(self.now, &[43, index as u64, release.at.0], || {
                     format!("detector {index} hears that {} released slot {}", release.holder.node, release.slot)
                 });
-                detector.machine().handle_release(now, &release);
+                if self.options.mutant == Some(Mutant::ReleaseWithoutTime) {
+                    // As old as it may be, it voids all that the seat has granted by now.
+                    let node = self::index(&release.holder.node);
+                    let at = self.nodes[node].clock.read(self.now);
+                    let release = Release { at, ..Release::clone(&release) };
+                    detector.machine().handle_release(now, &release);
+                } else {
+                    detector.machine().handle_release(now, &release);
+                }
             }
             Input::Message(_) => unreachable!("nodes send heartbeats and releases only"),
             Input::Timer => {

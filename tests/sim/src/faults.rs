@@ -219,7 +219,9 @@ impl World {
 
     /// Starts a process if its host is up and it does not run.
     pub(crate) fn start(&mut self, kind: Kind, index: usize) {
-        if self.running(kind, index).alive {
+        let (seats, nodes) = (self.options.absent_seats, self.options.absent_nodes);
+        let absent = self.links.healed && index < if kind == Kind::Detector { seats } else { nodes };
+        if absent || self.running(kind, index).alive {
             return;
         }
         match kind {

@@ -1,4 +1,4 @@
-//! The second phase of a storm: everything is well again, and has to converge.
+//! The second phase of a storm: everything that must be there is well again, and has to converge.
 
 use crate::{
     check::Gap,
@@ -20,10 +20,16 @@ impl World {
         if let Some(rivalry) = self.rivalry {
             self.end_rivalry(rivalry.id);
         }
-        for seat in 0..self.seats() {
+        for seat in 0..self.options.absent_seats {
+            self.kill_detector(seat);
+        }
+        for seat in self.options.absent_seats..self.seats() {
             self.at(self.now, Event::Start(Kind::Detector, seat));
         }
-        for node in 0..self.nodes.len() {
+        for node in 0..self.options.absent_nodes {
+            self.crash(node);
+        }
+        for node in self.options.absent_nodes..self.nodes.len() {
             self.boot(node);
             self.at(self.now, Event::Start(Kind::Publisher, node));
             self.at(self.now, Event::Start(Kind::Executor, node));

@@ -68,7 +68,7 @@ impl Node {
 impl World {
     /// A host comes up: a new boot id, a clock from zero, both processes.
     pub(crate) fn boot(&mut self, node: usize) {
-        if self.nodes[node].up {
+        if self.nodes[node].up || (self.links.healed && node < self.options.absent_nodes) {
             return;
         }
         let host = &mut self.nodes[node];

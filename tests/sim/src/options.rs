@@ -130,6 +130,10 @@ pub struct Options {
     pub faults_from: u64,
     /// When everything is healed.
     pub heal_at: u64,
+    /// Seats that stay away when everything else is healed: less than half.
+    pub absent_seats: usize,
+    /// Nodes that stay away then: one more than the slots remain.
+    pub absent_nodes: usize,
     /// End of the run.
     pub end: u64,
     /// Settings of the accrual detectors.
@@ -154,6 +158,10 @@ impl Options {
         options.all_hot = random.random_bool(0.5);
         options.faults = Fault::all().iter().copied().filter(|_| random.random_bool(0.6)).collect();
         options.fault_gap = random.random_range(150..=1_500) * MS;
+        if random.random_bool(0.5) {
+            options.absent_seats = random.random_range(0..=usize::from(options.seats) / 2);
+            options.absent_nodes = random.random_range(0..options.nodes - usize::from(options.slots));
+        }
         options
     }
 
@@ -197,6 +205,8 @@ impl Options {
             single: None,
             faults_from: 2_000 * MS,
             heal_at: 50_000 * MS,
+            absent_seats: 0,
+            absent_nodes: 0,
             end: 60_000 * MS,
             suspicion: Suspicion::Usual,
             mutant: None,

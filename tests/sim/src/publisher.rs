@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use understudy_wire::{BootTime, Health, Heartbeat, Holder, Incarnation, Release};
+use understudy_wire::{Health, Heartbeat, Holder, Incarnation, Release};
 
 use crate::{
     event::{Event, Input, Kind, Message, State},
@@ -137,10 +137,7 @@ impl World {
     }
 
     /// A release as a message of its own.
-    pub(crate) fn send_release(&mut self, node: usize, mut release: Release) {
-        if self.options.mutant == Some(crate::Mutant::ReleaseWithoutTime) {
-            release.at = BootTime(u64::MAX);
-        }
+    pub(crate) fn send_release(&mut self, node: usize, release: Release) {
         self.tell_seats(node, &Message::Release(Rc::new(release)));
     }
 }
