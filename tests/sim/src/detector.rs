@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     event::{Event, Input, Kind, Message, Process},
     network::FIRST_DETECTOR,
-    node::any_clock,
+    node::{any_clock, boot_id},
     options::{Mutant, Options, Suspicion},
     trace::MS,
     world::{Running, World},
@@ -125,6 +125,9 @@ impl World {
 
     pub(crate) fn detector_handles(&mut self, index: usize, input: Input) {
         self.notice_lateness(index);
+        if self.is_duplicate(index, &input) {
+            return;
+        }
         let names = &self.names;
         let set = |bits: u32| (0..8).filter(|bit| bits & (1 << bit) != 0).map(|bit| names[bit].clone()).collect();
         let detector = &mut self.detectors[index];
@@ -160,7 +163,7 @@ impl World {
             Input::Ceiling(slot, ceiling) => detector.machine().handle_ceiling(now, slot, ceiling),
             Input::Rival => detector.machine().handle_rival(now),
             Input::Maintenance(nodes) => detector.machine().handle_maintenance(now, set(nodes)),
-            Input::Fenced(node, boot) => detector.machine().handle_fenced(now, &names[node], BootId(boot)),
+            Input::Fenced(node, boot) => detector.machine().handle_fenced(now, &names[node], boot_id(node, boot)),
             _ => unreachable!("not for a detector: {input:?}"),
         }
         self.drain(index);
@@ -226,6 +229,13 @@ impl World {
         detector.last_turn = now;
     }
 
+    /// What the other path has brought already is dropped before any machine sees it.
+    fn is_duplicate(&self, index: usize, input: &Input) -> bool {
+        let Input::Message(Message::Heartbeat(heartbeat)) = input else { return false };
+        let newest = self.detectors[index].newest[self::index(&heartbeat.node)];
+        newest.is_some_and(|(boot, seq, _)| boot == heartbeat.boot && seq == heartbeat.seq)
+    }
+
     /// Feeds the accrual detector with each heartbeat that is new.
     fn suspect(&mut self, index: usize, now: BootTime, heartbeat: &Heartbeat) {
         let node = self::index(&heartbeat.node);
@@ -259,7 +269,7 @@ impl World {
         }
         let flaps = detector.flaps.iter().enumerate();
         let damped = flaps.filter(|(_, flap)| flap.damped(now.0)).fold(0, |bits, (node, _)| bits | 1 << node);
-        if damped != detector.damped {
+        if damped != detector.damped && self.options.damping {
             detector.damped = damped;
             let nodes = (0..self.nodes.len()).filter(|node| damped & (1 << node) != 0);
             let nodes = nodes.map(|node| self.names[node].clone()).collect();

@@ -29,8 +29,20 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) kind: Kind,
-    pub(crate) index: usize,
+    /// Small, since millions of these are sorted.
+    raw_index: u8,
     pub(crate) generation: u32,
+}
+
+impl Process {
+    pub(crate) fn new(kind: Kind, index: usize, generation: u32) -> Self {
+        Self { kind, raw_index: index as u8, generation }
+    }
+
+    /// Of its host among those of its kind.
+    pub(crate) fn index(self) -> usize {
+        self.raw_index.into()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +63,8 @@ pub(crate) enum Input {
     Rival,
     /// Detector: these nodes (bits) are in maintenance.
     Maintenance(u32),
-    /// Detector: a fencing agent says that this boot of the node is off.
-    Fenced(usize, u128),
+    /// Detector: a fencing agent says that this boot of the node (its count) is off.
+    Fenced(usize, u64),
     /// Publisher: the executor's state; with a number: it waits for the answer.
     State(Rc<State>, Option<u32>),
     /// Publisher: the executor of this incarnation is gone.

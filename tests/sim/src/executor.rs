@@ -99,6 +99,8 @@ impl World {
         let now = self.node_now(node);
         let slots = self.slots();
         let executor = &mut self.nodes[node].executor;
+        // Grants come by the thousand and rarely change what a heartbeat says: what does is an output.
+        let told = !matches!(input, Input::Message(_));
         match input {
             Input::Message(Message::Grant(grant)) => {
                 let outcome = executor.machine().handle_grant(now, &grant);
@@ -134,11 +136,16 @@ impl World {
             _ => unreachable!("not for an executor: {input:?}"),
         }
         self.flush(node, false);
+        if told {
+            self.tell_publisher(node, None);
+        }
     }
 
     /// Carries out what the machine wants, in its order, then tells the publisher what changed.
     fn flush(&mut self, node: usize, unheard: bool) {
+        let mut changed = false;
         while let Some(output) = self.nodes[node].executor.machine().poll_output() {
+            changed |= !matches!(output, HolderOutput::Renew { .. });
             match output {
                 HolderOutput::Take { slot, epoch, .. } => self.take(node, slot, epoch),
                 HolderOutput::Renew { slot, until } => {
@@ -166,7 +173,9 @@ impl World {
                 }
             }
         }
-        self.tell_publisher(node, None);
+        if changed {
+            self.tell_publisher(node, None);
+        }
         let executor = &self.nodes[node].executor;
         if let Some(deadline) = executor.holder.as_ref().and_then(Holder::next_deadline) {
             let at = self.nodes[node].clock.when(deadline);

@@ -13,11 +13,10 @@ use crate::{
 /// Longest time until a second process on a seat is heard; shorter than every silence.
 const PRESENCE_MAX: u64 = 50 * MS;
 
-/// Whom a fault struck, and until when.
+/// Whom a fault struck; nobody: no node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit {
     pub(crate) node: Option<usize>,
-    pub(crate) span: u64,
 }
 
 impl World {
@@ -70,13 +69,12 @@ impl World {
             Fault::ExecutorKill | Fault::PublisherKill => {}
             _ => return self.inject_elsewhere(fault, span),
         }
-        Hit { node: Some(node), span }
+        Hit { node: Some(node) }
     }
 
     fn inject_elsewhere(&mut self, fault: Fault, span: u64) -> Hit {
         let seats = usize::from(self.options.seats);
         let seat = self.random.random_range(0..seats);
-        let mut span = span;
         match fault {
             Fault::SeatKill => self.restart_detector(seat, span),
             // The guarantee of two processes on one seat rests on their hearing each other in time.
@@ -87,15 +85,13 @@ impl World {
                 self.begin_rivalry(seat, span);
             }
             Fault::AllSeatsPause if self.rivalry.is_none() => {
-                span = span.min(2_000 * MS);
-                (0..seats).for_each(|seat| self.pause(Kind::Detector, seat, span));
+                (0..seats).for_each(|seat| self.pause(Kind::Detector, seat, span.min(2_000 * MS)));
             }
             Fault::AllSeatsRestart => {
                 for seat in 0..seats {
                     let apart = self.up_to(300 * MS);
                     self.restart_detector(seat, span / 4 + apart);
                 }
-                span += 300 * MS;
             }
             Fault::Partition => self.partition(span),
             Fault::PathDown => {
@@ -106,14 +102,14 @@ impl World {
             Fault::KvDown => self.store.down_until = self.store.down_until.max(self.now + span),
             _ => {}
         }
-        Hit { node: None, span }
+        Hit { node: None }
     }
 
     fn crash_for(&mut self, node: usize, span: u64, fence: bool) {
         if !self.nodes[node].up {
             return;
         }
-        let boot = self.nodes[node].boot_id(node).0;
+        let boot = self.nodes[node].boots;
         self.crash(node);
         let mut off = span;
         if fence {

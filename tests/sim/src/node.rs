@@ -61,8 +61,13 @@ impl Node {
     }
 
     pub(crate) fn boot_id(&self, index: usize) -> BootId {
-        BootId((index as u128) << 64 | u128::from(self.boots))
+        boot_id(index, self.boots)
     }
+}
+
+/// Boot `boots` of node `index`.
+pub(crate) fn boot_id(index: usize, boots: u64) -> BootId {
+    BootId((index as u128) << 64 | u128::from(boots))
 }
 
 impl World {

@@ -138,6 +138,8 @@ pub struct Options {
     pub end: u64,
     /// Settings of the accrual detectors.
     pub suspicion: Suspicion,
+    /// Whether failures count as flaps, which order candidates.
+    pub damping: bool,
     /// Rule to weaken.
     pub mutant: Option<Mutant>,
 }
@@ -209,6 +211,7 @@ impl Options {
             absent_nodes: 0,
             end: 60_000 * MS,
             suspicion: Suspicion::Usual,
+            damping: true,
             mutant: None,
         }
     }
@@ -216,7 +219,30 @@ impl Options {
     /// The same run with one rule weakened, and with the faults that stress this rule more likely.
     pub fn weakened(mut self, mutant: Mutant) -> Self {
         self.mutant = Some(mutant);
+        match mutant {
+            // Late releases of a process that has the slot again: its witness comes and goes, messages dawdle.
+            Mutant::ReleaseWithoutTime => {
+                self.faults = vec![Fault::PublisherKill, Fault::PublisherPause, Fault::ExecutorPause];
+                self.network.tail = 16_000;
+                self.fault_gap = 300 * MS;
+            }
+            // Grants to a dead process reach the next one of the same node.
+            Mutant::NoIncarnation => {
+                self.faults = vec![Fault::ExecutorKill, Fault::PublisherPause, Fault::SeatPause];
+                self.network.tail = 16_000;
+                self.fault_gap = 300 * MS;
+            }
+            Mutant::LateJudge => self.single = Some(Fault::AllSeatsPause),
+            _ => {}
+        }
         self
+    }
+
+    /// As [`Options::single`] at the defaults of the product, T = 300 ms and I = 100 ms: a node crashes.
+    pub fn crash(seed: u64) -> Self {
+        let options = Self::single(seed);
+        let (lease, interval) = (300 * MS, 100 * MS);
+        Self { single: Some(Fault::NodeCrash), lease, interval, lease_max: lease, ..options }
     }
 
     /// Rules as the seats and holders of this run have them.

@@ -45,7 +45,9 @@ impl World {
         let quick = Allowed::Gap(40 * MS);
         match struck.fault {
             Fault::AllSeatsRestart | Fault::Partition => Allowed::Anything,
-            Fault::AllSeatsPause => Allowed::SameHolder,
+            // With less than 3 I a lease can run out while no seat has been late by more than R13 forgives.
+            Fault::AllSeatsPause if self.options.lease >= 3 * self.options.interval => Allowed::SameHolder,
+            Fault::AllSeatsPause => Allowed::Anything,
             // Which holder was asked is not recorded: either may move, quickly.
             Fault::Switchover => quick,
             _ if struck.hit.node.is_none() || struck.hit.node != holder => Allowed::Nothing,

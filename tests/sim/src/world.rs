@@ -219,11 +219,11 @@ impl World {
 
     /// The process that runs there now.
     pub(crate) fn process(&self, kind: Kind, index: usize) -> Process {
-        Process { kind, index, generation: self.running(kind, index).generation }
+        Process::new(kind, index, self.running(kind, index).generation)
     }
 
     pub(crate) fn lives(&self, process: Process) -> bool {
-        let running = self.running(process.kind, process.index);
+        let running = self.running(process.kind, process.index());
         running.alive && running.generation == process.generation
     }
 
@@ -232,7 +232,7 @@ impl World {
             return;
         }
         let now = self.now;
-        let running = self.running_mut(process.kind, process.index);
+        let running = self.running_mut(process.kind, process.index());
         if running.paused {
             running.inbox.push_back(input);
             return;
@@ -245,9 +245,9 @@ impl World {
             running.armed = u64::MAX;
         }
         match process.kind {
-            Kind::Detector => self.detector_handles(process.index, input),
-            Kind::Publisher => self.publisher_handles(process.index, input),
-            Kind::Executor => self.executor_handles(process.index, input),
+            Kind::Detector => self.detector_handles(process.index(), input),
+            Kind::Publisher => self.publisher_handles(process.index(), input),
+            Kind::Executor => self.executor_handles(process.index(), input),
         }
     }
 
@@ -278,13 +278,13 @@ impl World {
 
     /// What waited is handled first, or the timers are: no order is promised.
     pub(crate) fn resume(&mut self, process: Process) {
-        if !self.lives(process) || !self.running(process.kind, process.index).paused {
+        if !self.lives(process) || !self.running(process.kind, process.index()).paused {
             return;
         }
-        self.trace.note(self.now, &[3, process.kind as u64, process.index as u64], || {
-            format!("{:?} {} goes on", process.kind, process.index)
+        self.trace.note(self.now, &[3, process.kind as u64, process.index() as u64], || {
+            format!("{:?} {} goes on", process.kind, process.index())
         });
-        let running = self.running_mut(process.kind, process.index);
+        let running = self.running_mut(process.kind, process.index());
         running.paused = false;
         let waiting = std::mem::take(&mut running.inbox);
         let timers_first: bool = self.random.random();
