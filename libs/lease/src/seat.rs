@@ -485,7 +485,8 @@ impl Seat {
         }));
     }
 
-    /// R8: drops a grant to that very holder whose echo is older; its older bids are void from here on.
+    /// R8: drops a grant to that very holder whose echo is not newer, which the holder ignores from then on too; its
+    /// older bids are void.
     fn drop_released(
         &mut self,
         now: BootTime,
@@ -499,7 +500,7 @@ impl Seat {
         if known.is_some_and(|(known, last)| *known == holder && *last >= at) {
             return;
         }
-        let dropped = state.grant.take_if(|live| live.holder == holder && live.echo < at);
+        let dropped = state.grant.take_if(|live| live.holder == holder && live.echo <= at);
         if dropped.is_some_and(|live| now < live.until) {
             let until = now.after(self.rules.shun());
             // R13: while this seat was away the lease may have run out for want of its own grants.

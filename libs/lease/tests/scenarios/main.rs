@@ -64,6 +64,7 @@ scenarios! {
     r10_unhealthy
     r10_nobody_better
     r11_fenced
+    r13_away_for_t
     r13_late_seats
     seat_rival
 }

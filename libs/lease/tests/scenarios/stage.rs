@@ -34,7 +34,7 @@ struct Detector {
     granted: Option<NodeId>,
 }
 
-pub struct Stage {
+pub(crate) struct Stage {
     now: u64,
     rules: Rules,
     identity: Identity,
@@ -45,7 +45,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ms = Duration::from_millis;
         let cluster = ClusterId::new("test").unwrap();
         let identity = Identity { cluster, group: GroupId::new("web").unwrap(), slots: 1 };
@@ -60,7 +60,7 @@ impl Stage {
         }
     }
 
-    pub fn into_trace(self) -> String {
+    pub(crate) fn into_trace(self) -> String {
         self.trace
     }
 
@@ -73,7 +73,10 @@ impl Stage {
     }
 
     fn node(&mut self, name: &str) -> usize {
-        self.nodes.iter().position(|node| node.name.as_str() == name).expect("the script names a node that runs")
+        self.nodes
+            .iter()
+            .position(|node| node.name.as_str() == name)
+            .expect("the script names a node that runs")
     }
 
     fn seat(word: &str) -> usize {
@@ -81,7 +84,7 @@ impl Stage {
     }
 
     /// One line of a script.
-    pub fn command(&mut self, line: &str) {
+    pub(crate) fn command(&mut self, line: &str) {
         self.say(&format!("> {line}"));
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
@@ -94,7 +97,9 @@ impl Stage {
             ["store", word] => self.store_up = word == "up",
             ["fenced", name] => {
                 let node = NodeId::new(name).unwrap();
-                (0..3).for_each(|seat| self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1))));
+                (0..3).for_each(|seat| {
+                    self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1)))
+                });
             }
             ["maintenance", name] => {
                 let nodes = BTreeSet::from([NodeId::new(name).unwrap()]);
@@ -140,7 +145,11 @@ impl Stage {
         let known = self.nodes.iter().position(|node| node.name.as_str() == name);
         let incarnation = known.map_or(1, |index| self.nodes[index].incarnation + 1);
         let name = NodeId::new(name).unwrap();
-        let me = HolderId { node: name.clone(), boot: BootId(1), incarnation: Incarnation::new(incarnation).unwrap() };
+        let me = HolderId {
+            node: name.clone(),
+            boot: BootId(1),
+            incarnation: Incarnation::new(incarnation).unwrap(),
+        };
         let node = Node {
             holder: Holder::new(self.identity.clone(), self.rules.clone(), me),
             name,
@@ -212,13 +221,19 @@ impl Stage {
                     let to = self.node(grant.holder.node.as_str());
                     if self.nodes[to].alive && !self.nodes[to].deaf {
                         if let Err(refused) = self.nodes[to].holder.handle_grant(now, &grant) {
-                            self.say(&format!("{} refuses a grant of seat {number}: {refused:?}", grant.holder.node));
+                            self.say(&format!(
+                                "{} refuses a grant of seat {number}: {refused:?}",
+                                grant.holder.node
+                            ));
                         }
                         self.drain_node(to);
                     }
                 }
                 SeatOutput::Revoke(revoke) => {
-                    self.say(&format!("seat {number} asks {} to leave: {}", revoke.holder.node, revoke.reason));
+                    self.say(&format!(
+                        "seat {number} asks {} to leave: {}",
+                        revoke.holder.node, revoke.reason
+                    ));
                     let to = self.node(revoke.holder.node.as_str());
                     let now = self.at();
                     let _ = self.nodes[to].holder.handle_revoke(now, &revoke);
@@ -231,7 +246,11 @@ impl Stage {
                     }
                 }
                 SeatOutput::Elected { holder, .. } => {
-                    self.say(&format!("seat {number} grants to {} {}", holder.node, holder.incarnation.raw()));
+                    self.say(&format!(
+                        "seat {number} grants to {} {}",
+                        holder.node,
+                        holder.incarnation.raw()
+                    ));
                     self.detectors[index].granted = Some(holder.node);
                 }
                 SeatOutput::Vacant { highest, reason, .. } => {
@@ -252,7 +271,9 @@ impl Stage {
                     self.say(&format!("{name} takes epoch {epoch} for {left} ms"));
                 }
                 HolderOutput::Renew { .. } => {}
-                HolderOutput::Confirmed { epoch, .. } => self.say(&format!("{name} has epoch {epoch} confirmed")),
+                HolderOutput::Confirmed { epoch, .. } => {
+                    self.say(&format!("{name} has epoch {epoch} confirmed"))
+                }
                 HolderOutput::Shut { epoch, why, .. } => {
                     self.say(&format!("{name} shuts epoch {epoch}: {why}"));
                     let now = self.at();
@@ -310,7 +331,7 @@ impl Stage {
     }
 
     /// Millisecond by millisecond up to `ms` after the start.
-    pub fn advance(&mut self, ms: u64) {
+    pub(crate) fn advance(&mut self, ms: u64) {
         while self.now < 10_000 + ms {
             self.now += 1;
             let now = self.at();
