@@ -78,7 +78,8 @@ impl Check {
         match *served {
             Some(open) if open.until > now && open.node != node => {
                 let left = (open.until - now) as f64 / MS as f64;
-                let what = format!("slot {slot}: node {node} opens while node {} is open for {left} ms", open.node);
+                let what =
+                    format!("slot {slot}: node {node} opens while node {} is open for {left} ms", open.node);
                 self.fail(1, now, what);
             }
             Some(open) if open.until > now => *served = Some(Served { node, until: open.until.max(until) }),

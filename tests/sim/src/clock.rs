@@ -48,7 +48,10 @@ mod tests {
             for local in [5_000, 5_001, 305_000_000, 60_000_000_123] {
                 let real = clock.when(BootTime(local));
                 assert!(clock.read(real) >= BootTime(local), "drift {drift}, local {local}");
-                assert!(real == 1_000 || clock.read(real - 1) < BootTime(local), "drift {drift}, local {local}");
+                assert!(
+                    real == 1_000 || clock.read(real - 1) < BootTime(local),
+                    "drift {drift}, local {local}"
+                );
             }
         }
     }

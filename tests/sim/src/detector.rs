@@ -42,7 +42,8 @@ pub(crate) struct Detector {
 fn suspicion(options: &Options) -> FailureDetector<usize> {
     let span = Duration::from_nanos;
     let floor = Duration::from_millis(5);
-    let accrual = AccrualConfig::new(span(options.interval), 100, floor, span(options.lease)).expect("is valid");
+    let accrual =
+        AccrualConfig::new(span(options.interval), 100, floor, span(options.lease)).expect("is valid");
     let phi = match options.suspicion {
         Suspicion::Usual => 3.0,
         Suspicion::Paranoid => 1e-3,
@@ -129,7 +130,8 @@ impl World {
             return;
         }
         let names = &self.names;
-        let set = |bits: u32| (0..8).filter(|bit| bits & (1 << bit) != 0).map(|bit| names[bit].clone()).collect();
+        let set =
+            |bits: u32| (0..8).filter(|bit| bits & (1 << bit) != 0).map(|bit| names[bit].clone()).collect();
         let detector = &mut self.detectors[index];
         let now = detector.clock.read(self.now);
         match input {
@@ -137,13 +139,19 @@ impl World {
                 detector.machine().handle_heartbeat(now, &heartbeat);
                 self.trace.note(self.now, &[42, index as u64, heartbeat.sent_at.0], || {
                     let claims: Vec<_> = heartbeat.claims.iter().map(|claim| claim.epoch.0).collect();
-                    format!("detector {index} hears node {} seq {} claims {claims:?}", heartbeat.node, heartbeat.seq)
+                    format!(
+                        "detector {index} hears node {} seq {} claims {claims:?}",
+                        heartbeat.node, heartbeat.seq
+                    )
                 });
                 self.suspect(index, now, &heartbeat);
             }
             Input::Message(Message::Release(release)) => {
                 self.trace.note(self.now, &[43, index as u64, release.at.0], || {
-                    format!("detector {index} hears that {} released slot {}", release.holder.node, release.slot)
+                    format!(
+                        "detector {index} hears that {} released slot {}",
+                        release.holder.node, release.slot
+                    )
                 });
                 if self.options.mutant == Some(Mutant::ReleaseWithoutTime) {
                     // As old as it may be, it voids all that the seat has granted by now.
@@ -163,7 +171,9 @@ impl World {
             Input::Ceiling(slot, ceiling) => detector.machine().handle_ceiling(now, slot, ceiling),
             Input::Rival => detector.machine().handle_rival(now),
             Input::Maintenance(nodes) => detector.machine().handle_maintenance(now, set(nodes)),
-            Input::Fenced(node, boot) => detector.machine().handle_fenced(now, &names[node], boot_id(node, boot)),
+            Input::Fenced(node, boot) => {
+                detector.machine().handle_fenced(now, &names[node], boot_id(node, boot))
+            }
             _ => unreachable!("not for a detector: {input:?}"),
         }
         self.drain(index);

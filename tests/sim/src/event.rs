@@ -86,7 +86,10 @@ pub(crate) enum Input {
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A message arrives at a host, for whatever process listens there.
-    Deliver { to: u8, message: Message },
+    Deliver {
+        to: u8,
+        message: Message,
+    },
     /// Something for one process.
     Handle(Process, Input),
     Resume(Process),

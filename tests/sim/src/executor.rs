@@ -163,9 +163,11 @@ impl World {
                 }
                 HolderOutput::Shut { slot, epoch, why } => self.shut(node, slot, epoch, &why),
                 HolderOutput::Release(release) => {
-                    self.trace.note(self.now, &[35, node as u64, release.slot.0.into(), release.at.0], || {
-                        format!("node {node} releases slot {}", release.slot)
-                    });
+                    self.trace.note(
+                        self.now,
+                        &[35, node as u64, release.slot.0.into(), release.at.0],
+                        || format!("node {node} releases slot {}", release.slot),
+                    );
                     // Usually the publisher's next heartbeat carries it; without a publisher nobody else would.
                     if unheard || !self.nodes[node].executor.publisher_there {
                         self.send_release(node, release);
@@ -191,7 +193,8 @@ impl World {
             self.use_token(node, slot, epoch);
         }
         let cold = self.nodes[node].standby != StandbyKind::Hot && !self.nodes[node].started;
-        let span = if cold { 20 * MS + self.up_to(self.options.startup_max) } else { self.up_to(TAKEOVER_MAX) };
+        let span =
+            if cold { 20 * MS + self.up_to(self.options.startup_max) } else { self.up_to(TAKEOVER_MAX) };
         self.nodes[node].executor.starting = cold;
         let process = self.process(Kind::Executor, node);
         self.after(span, Event::Handle(process, Input::TakenOver(slot, epoch)));

@@ -4,7 +4,7 @@ use rand::Rng;
 
 use crate::{
     event::{Event, Input, Kind, Process},
-    network::{Cut, FIRST_DETECTOR, PATHS},
+    network::{Cut, PATHS},
     options::Fault,
     trace::MS,
     world::{Rivalry, World},
@@ -206,7 +206,8 @@ impl World {
 
     /// The operator wants whoever serves to give its slot up; `node` only breaks ties between slots.
     fn ask_switchover(&mut self, node: usize) {
-        let slot = self.slots().nth(node % usize::from(self.options.slots)).unwrap_or(understudy_wire::Slot(0));
+        let slot =
+            self.slots().nth(node % usize::from(self.options.slots)).unwrap_or(understudy_wire::Slot(0));
         if let Some(holder) = self.check.serving(self.now, slot) {
             let process = self.process(Kind::Executor, holder);
             self.at(self.now, Event::Handle(process, Input::Switchover(slot)));
@@ -238,7 +239,6 @@ impl World {
 
     /// Number of hosts of detectors, the spare not counted.
     pub(crate) fn seats(&self) -> usize {
-        debug_assert!(FIRST_DETECTOR >= 8);
         usize::from(self.options.seats)
     }
 }

@@ -119,14 +119,17 @@ impl World {
             let holder = self.holder(node, incarnation);
             let at = self.node_now(node);
             for slot in self.slots() {
-                self.send_release(node, Release {
-                    cluster: self.identity.cluster.clone(),
-                    group: self.identity.group.clone(),
-                    slot,
-                    holder: holder.clone(),
-                    at,
-                    successor: None,
-                });
+                self.send_release(
+                    node,
+                    Release {
+                        cluster: self.identity.cluster.clone(),
+                        group: self.identity.group.clone(),
+                        slot,
+                        holder: holder.clone(),
+                        at,
+                        successor: None,
+                    },
+                );
             }
         }
         self.beat(node);

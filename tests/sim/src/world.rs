@@ -191,7 +191,9 @@ impl World {
             Event::Start(kind, index) => self.start(kind, index),
             Event::Boot(node) => self.boot(node),
             Event::Uncut(id) => self.links.cuts.retain(|cut| cut.id != id),
-            Event::PathUp(path) => self.trace.note(self.now, &[1, path as u64], || format!("path {path} is up")),
+            Event::PathUp(path) => {
+                self.trace.note(self.now, &[1, path as u64], || format!("path {path} is up"))
+            }
             Event::Healthy(node) => self.set_health(node, true),
             Event::MaintenanceOver(node) => self.set_maintenance(self.maintenance & !(1 << node)),
             Event::Register(node, slot, epoch) => self.write_register(node, slot, epoch),

@@ -153,6 +153,7 @@ fn mutant_late_observer_judges_at_once() {
 /// Every kind of fault comes up in single-fault runs, so none is allowed for by chance.
 #[test]
 fn every_fault_is_drawn() {
-    let drawn: std::collections::BTreeSet<_> = (0..500).filter_map(|seed| Options::single(seed).single).collect();
+    let drawn: std::collections::BTreeSet<_> =
+        (0..500).filter_map(|seed| Options::single(seed).single).collect();
     assert_eq!(drawn.len(), Fault::all().len());
 }
