@@ -172,7 +172,7 @@ impl World {
             Input::Rival => detector.machine().handle_rival(now),
             Input::Maintenance(nodes) => detector.machine().handle_maintenance(now, set(nodes)),
             Input::Fenced(node, boot) => {
-                detector.machine().handle_fenced(now, &names[node], boot_id(node, boot))
+                detector.machine().handle_fenced(now, &names[node], boot_id(node, boot));
             }
             _ => unreachable!("not for a detector: {input:?}"),
         }

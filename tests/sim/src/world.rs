@@ -192,7 +192,7 @@ impl World {
             Event::Boot(node) => self.boot(node),
             Event::Uncut(id) => self.links.cuts.retain(|cut| cut.id != id),
             Event::PathUp(path) => {
-                self.trace.note(self.now, &[1, path as u64], || format!("path {path} is up"))
+                self.trace.note(self.now, &[1, path as u64], || format!("path {path} is up"));
             }
             Event::Healthy(node) => self.set_health(node, true),
             Event::MaintenanceOver(node) => self.set_maintenance(self.maintenance & !(1 << node)),

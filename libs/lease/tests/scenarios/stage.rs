@@ -98,7 +98,7 @@ impl Stage {
             ["fenced", name] => {
                 let node = NodeId::new(name).unwrap();
                 (0..3).for_each(|seat| {
-                    self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1)))
+                    self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1)));
                 });
             }
             ["maintenance", name] => {
@@ -272,7 +272,7 @@ impl Stage {
                 }
                 HolderOutput::Renew { .. } => {}
                 HolderOutput::Confirmed { epoch, .. } => {
-                    self.say(&format!("{name} has epoch {epoch} confirmed"))
+                    self.say(&format!("{name} has epoch {epoch} confirmed"));
                 }
                 HolderOutput::Shut { epoch, why, .. } => {
                     self.say(&format!("{name} shuts epoch {epoch}: {why}"));
