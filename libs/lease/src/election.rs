@@ -104,10 +104,13 @@ impl Ballot<'_> {
         member.claims.iter().find(|(slot, _)| *slot == self.slot).map(|(_, epoch)| *epoch)
     }
 
+    /// Seats need not know the same of the past (who held it last, who flaps): that would split every vote for ever.
+    /// So it counts for nothing among those who were tried in vain, and after a few splits all seats order alike.
     fn order(&self, node: &NodeId, member: &Member) -> Order {
         let successor = self.state.successor.as_ref().is_some_and(|(named, _)| named == node);
         let shunned = self.state.shunned.contains_key(node);
-        let held_last = self.state.last_claim.as_ref().is_some_and(|(_, last)| last == node);
+        let held_last = !shunned && self.state.last_claim.as_ref().is_some_and(|(_, last)| last == node);
+        let damped = !shunned && self.damped.contains(node);
         (
             Reverse(self.claim(member)),
             !successor,
@@ -115,7 +118,7 @@ impl Ballot<'_> {
             !held_last,
             Reverse(member.priority),
             member.standby,
-            self.damped.contains(node),
+            damped,
             stable_hash(self.group, self.slot, node),
         )
     }

@@ -9,7 +9,12 @@
 //!   Otherwise a node that the seats hear, but that cannot hear them, would keep a slot dark for ever.
 //! - R3: a restarted seat knows only the ceiling, which no claim reaches. So among the candidates whoever claims the
 //!   slot comes first, then whoever held it last, then those who have not just given it up, then the rest of R3b.
+//! - R3: seats may differ in what they know of the past; it orders candidates only until they were tried in vain, or a
+//!   vote that splits would split for ever.
+//! - R6: an epoch above the ceiling is granted but not confirmed, so no lease waits for JetStream.
 //! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T.
+//! - R13: a seat is late after I/2 (with T = 3 I a lease renewed just in time outlives no more), and while it is late it
+//!   holds a release against nobody.
 
 mod election;
 mod holder;

@@ -39,7 +39,8 @@ pub struct Rules {
     pub lease_max: Duration,
     /// Bound on the error of clock rates, rho.
     pub drift: f64,
-    /// A loop that ran later than this blames itself (rule R13).
+    /// A loop that ran later than this blames itself (rule R13): I/2, since after I more a lease of 3 I would have
+    /// run out that was renewed just in time.
     pub late_after: Duration,
 }
 
@@ -60,7 +61,7 @@ impl Rules {
             silence: lease_max,
             lease_max,
             drift,
-            late_after: interval,
+            late_after: interval / 2,
         }
     }
 

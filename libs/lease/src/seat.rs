@@ -371,10 +371,6 @@ impl Seat {
                 reason: reason.into(),
             }));
         }
-        if self.slots[usize::from(slot.0)].ceiling.is_none_or(|ceiling| claimed > ceiling) {
-            // R6b: no epoch passes the ceiling. It is being raised; until then the lease is not renewed.
-            return;
-        }
         let renewed = Live {
             holder: bidder,
             until: now.after(self.rules.lease),
@@ -470,7 +466,11 @@ impl Seat {
         self.send_grant(slot, live);
     }
 
+    /// R6b: no epoch passes the ceiling. It is being raised; until then the lease goes on, for none may wait for
+    /// JetStream, but the epoch gets no vote as a fencing token.
     fn send_grant(&mut self, slot: Slot, live: &Live) {
+        let state = &self.slots[usize::from(slot.0)];
+        let claimed = live.claimed.filter(|epoch| state.ceiling.is_some_and(|ceiling| *epoch <= ceiling));
         self.outputs.push_back(Output::Grant(Grant {
             cluster: self.identity.cluster.clone(),
             group: self.identity.group.clone(),
@@ -481,11 +481,12 @@ impl Seat {
             echo: live.echo,
             lease: self.rules.lease,
             highest: self.slots[usize::from(slot.0)].highest,
-            claimed: live.claimed,
+            claimed,
         }));
     }
 
-    /// R8: drops a grant to that very holder whose echo is older; its older bids are void from here on.
+    /// R8: drops a grant to that very holder whose echo is not newer, which the holder ignores from then on too; its
+    /// older bids are void.
     fn drop_released(
         &mut self,
         now: BootTime,
@@ -499,10 +500,13 @@ impl Seat {
         if known.is_some_and(|(known, last)| *known == holder && *last >= at) {
             return;
         }
-        let dropped = state.grant.take_if(|live| live.holder == holder && live.echo < at);
+        let dropped = state.grant.take_if(|live| live.holder == holder && live.echo <= at);
         if dropped.is_some_and(|live| now < live.until) {
             let until = now.after(self.rules.shun());
-            state.shunned.insert(holder.node.clone(), until);
+            // R13: while this seat was away the lease may have run out for want of its own grants.
+            if now >= self.judge_from {
+                state.shunned.insert(holder.node.clone(), until);
+            }
             state.successor = successor.map(|node| (node, until));
         }
         state.released.insert(holder.node.clone(), (holder, at));
