@@ -82,7 +82,6 @@ fn every_kind_is_one_line() {
             seat: 1,
         }),
         shown(&TakeoverFailed {
-            group: group.clone(),
             node: node.clone(),
             epoch: 9,
             step: "promote".into(),

@@ -1,7 +1,5 @@
 //! `maintenance`: stored or not, and by whom.
 
-use std::sync::Arc;
-
 use understudy_bus::Store;
 use understudy_wire::v1::{MaintenanceReply, MaintenanceRequest};
 
@@ -30,7 +28,7 @@ async fn storing(server: &Server, refusal: Option<&'static str>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_and_off_are_durable_and_listed() {
     let server = Server::start();
-    let answers = detectors(&server, calm()).await;
+    detectors(&server, calm()).await;
     storing(&server, None).await;
     let set = |word: &str, node: &str| {
         server.run(&[
@@ -71,7 +69,6 @@ async fn on_and_off_are_durable_and_listed() {
     );
     let ended = server.run(&["maintenance", "on", "--group", "db", "--node", "web-b", "--seats", "3"]);
     assert_eq!((ended.code, ended.err.as_str()), (1, "error: no detector knows group db; known: web\n"));
-    drop(Arc::clone(&answers));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,6 +51,21 @@ async fn a_missing_seat_is_named_and_not_waited_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn less_than_a_quorum_is_waited_for_to_the_time_limit() {
+    let server = Server::start();
+    let answers = detectors(&server, calm()[..1].to_vec()).await;
+    let began = Instant::now();
+    let ended = server.run(&["status", "--seats", "3", "--timeout", "800ms"]);
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("slot 0: holder unknown (seat 1 for web-a)"), "{}", ended.out);
+    answers.lock().unwrap().clear();
+    let ended = server.run(&["status", "--seats", "3", "--timeout", "500ms"]);
+    let said = "error: no detector answered within 500ms, though some are connected to NATS\n";
+    assert_eq!((ended.code, ended.err.as_str()), (1, said));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fast_observers_do_not_crowd_out_a_seat() {
     let server = Server::start();
     let mut replies: Vec<_> = (0..3).map(|_| answer(0, None, 1017)).collect();
