@@ -166,6 +166,9 @@ impl Detector {
     /// `deadline` is when this turn was due.
     pub fn turn(&mut self, deadline: BootTime) {
         let now = clock::now();
+        if now < deadline {
+            return;
+        }
         self.late = now.since(deadline);
         self.parts.metrics.observe_lateness(self.late);
         if self.late > self.parts.interval {

@@ -38,7 +38,7 @@ pub struct Group {
     flap: FlapConfig,
     flaps: BTreeMap<NodeId, Flap>,
     damped: BTreeSet<NodeId>,
-    latest: BTreeMap<NodeId, Heartbeat>,
+    latest: BTreeMap<NodeId, (BootTime, Heartbeat)>,
     elected: BTreeMap<Slot, BootTime>,
     claimed: BTreeMap<Slot, Epoch>,
 }
@@ -73,7 +73,7 @@ impl Group {
             seat.handle_heartbeat(now, &heartbeat);
         }
         let stale = self.latest.get(&heartbeat.node);
-        if stale.is_some_and(|last| last.boot == heartbeat.boot && last.seq >= heartbeat.seq) {
+        if stale.is_some_and(|(_, last)| last.boot == heartbeat.boot && last.seq >= heartbeat.seq) {
             return None;
         }
         let healthy = heartbeat.health != Health::Unhealthy;
@@ -85,7 +85,7 @@ impl Group {
         if let Some(claim) = fresh {
             self.claimed.insert(claim.slot, claim.epoch);
         }
-        self.latest.insert(heartbeat.node.clone(), heartbeat);
+        self.latest.insert(heartbeat.node.clone(), (now, heartbeat));
         let claim = fresh?;
         Some((claim.slot, claim.epoch, self.elected.remove(&claim.slot)?))
     }
@@ -128,7 +128,7 @@ impl Group {
     }
 
     fn report(&self, change: Change<NodeId>) -> Judged {
-        let latest = self.latest.get(&change.node);
+        let latest = self.latest.get(&change.node).map(|(_, heartbeat)| heartbeat);
         Judged {
             judgement: judgement(change.to),
             phi: change.phi,
@@ -150,11 +150,11 @@ impl Group {
 
     /// The group as `status` shows it.
     pub fn status(&self, now: BootTime, maintenance: &BTreeSet<NodeId>) -> v1::GroupStatus {
-        let node = |(node, heartbeat): (&NodeId, &Heartbeat)| v1::NodeStatus {
+        let node = |(node, (heard, heartbeat)): (&NodeId, &(BootTime, Heartbeat))| v1::NodeStatus {
             node: node.to_string(),
             judgement: self.judge.standing(node).map_or(v1::Judgement::Unspecified, judgement).into(),
             phi: self.judge.phi(node, now.0).unwrap_or_default(),
-            silent_ms: self.judge.silent_for(node, now.0).unwrap_or_default().as_secs_f64() * 1e3,
+            silent_ms: now.since(*heard).as_secs_f64() * 1e3,
             health: v1::Health::from(heartbeat.health).into(),
             ready: heartbeat.ready,
             standby: v1::StandbyKind::from(heartbeat.standby).into(),

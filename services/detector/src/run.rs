@@ -147,10 +147,9 @@ async fn serve(
                 detector.set_maintenance(set.unwrap_or_default());
             }
         }
-        let now = clock::now();
-        detector.turn(deadline.min(now).max(deadline));
+        detector.turn(deadline);
         frame.health.tick();
-        let state = state(detector.standing(now));
+        let state = state(detector.standing(clock::now()));
         frame.health.ready(state != "silent" && state != "conflict", state);
     }
 }
@@ -173,7 +172,7 @@ fn groups(config: &Config, seat: Option<SeatNumber>, incarnation: u64) -> anyhow
     let rules = Rules::new(config.detector.seats, lease.duration, lease.interval, lease.max, lease.drift);
     let floor = config.detector.deviation_floor(lease.interval);
     let judge = FailureDetectorConfig {
-        accrual: AccrualConfig::new(lease.interval, config.detector.window, floor)?,
+        accrual: AccrualConfig::new(lease.interval, config.detector.window, floor, lease.duration)?,
         suspect: Threshold::new(config.detector.suspect_phi)?,
         failed_after: lease.duration,
         max_nodes: MAX_NODES,

@@ -386,16 +386,16 @@ impl Executor {
     }
 }
 
-fn raw_guard(guard: &understudy_vip::Guard) -> v1::Guard {
+fn raw_guard(guard: &understudy_vip::gate::Guard) -> v1::Guard {
     match guard {
-        understudy_vip::Guard::Address(address) => {
+        understudy_vip::gate::Guard::Address(address) => {
             v1::Guard { address: address.to_string(), protocol: String::new(), port: 0 }
         }
-        understudy_vip::Guard::Service { address, protocol, port } => v1::Guard {
+        understudy_vip::gate::Guard::Service { address, protocol, port } => v1::Guard {
             address: address.to_string(),
             protocol: match protocol {
-                understudy_vip::Protocol::Tcp => "tcp".into(),
-                understudy_vip::Protocol::Udp => "udp".into(),
+                understudy_vip::gate::Protocol::Tcp => "tcp".into(),
+                understudy_vip::gate::Protocol::Udp => "udp".into(),
             },
             port: u32::from(*port),
         },

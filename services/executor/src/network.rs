@@ -7,7 +7,12 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
-use understudy_vip::{Addresses, Announcer, Gate, GateConfig, Guard, Link, Sighting, Watcher};
+use understudy_vip::{
+    address::{Addresses, Link},
+    announce::Announcer,
+    gate::{self, Gate, GateConfig, Guard},
+    neighbours::{self, Sighting, Watcher},
+};
 use understudy_wire::{BootTime, GroupId};
 
 /// Lifetime of an added address: the second line behind the gate. Renewed every second, so three may fail.
@@ -38,7 +43,7 @@ impl Network {
         mark: u32,
         realtime: bool,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Sighting>, Vec<IpAddr>)> {
-        let gate = match understudy_vip::gate::available() {
+        let gate = match gate::available() {
             Ok(()) => {
                 let config = GateConfig { name: group.to_string(), mark, realtime };
                 Some(Gate::install(config, guards).context("installing the gate")?)
@@ -58,7 +63,7 @@ impl Network {
             }
         }
         let announcer = Announcer::open(interface)?;
-        let (sightings, watcher) = understudy_vip::watch(interface, vips.to_vec())?;
+        let (sightings, watcher) = neighbours::watch(interface, vips.to_vec())?;
         let interface = interface.to_owned();
         Ok((Self { interface, gate, addresses, announcer, watcher, link }, sightings, leftovers))
     }

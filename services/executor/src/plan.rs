@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use ipnet::IpNet;
 use understudy_service::config::{Group, Hook, RecordAddress, SlotConfig};
-use understudy_vip::Guard;
+use understudy_vip::gate::Guard;
 use understudy_wire::{Slot, StandbyKind};
 
 /// One step. Hooks and DNS need a confirmed epoch (rule R7), the rest does not wait for it.
@@ -87,7 +87,10 @@ impl fmt::Display for Step {
             Self::AddAddress(vip) | Self::RemoveAddress(vip) => write!(f, " {vip}"),
             Self::Announce(vip) | Self::Verify(vip) => write!(f, " {}", vip.addr()),
             Self::OpenGate(guards) | Self::ShutGate(guards) => {
-                guards.iter().try_for_each(|guard| write!(f, " {guard}"))
+                guards.iter().try_for_each(|guard| match guard {
+                    Guard::Address(address) => write!(f, " {address}"),
+                    Guard::Service { address, protocol, port } => write!(f, " {address} {protocol:?} {port}"),
+                })
             }
             Self::UpdateDns { name, address: RecordAddress::Vip } => write!(f, " {name} follows the VIP"),
             Self::UpdateDns { name, address: RecordAddress::Node } => write!(f, " {name} follows the node"),
@@ -136,8 +139,8 @@ pub fn guards(group: &Group, slot: &SlotConfig, node_address: Option<std::net::I
     let service = |port: &understudy_service::config::Port| Guard::Service {
         address,
         protocol: match port.protocol {
-            understudy_service::config::Protocol::Tcp => understudy_vip::Protocol::Tcp,
-            understudy_service::config::Protocol::Udp => understudy_vip::Protocol::Udp,
+            understudy_service::config::Protocol::Tcp => understudy_vip::gate::Protocol::Tcp,
+            understudy_service::config::Protocol::Udp => understudy_vip::gate::Protocol::Udp,
         },
         port: port.number,
     };

@@ -20,7 +20,7 @@ use understudy_bus::{
 use understudy_dns::{Outcome, TsigKey, Updater, Zone};
 use understudy_lease::{Holder, Identity, Rules};
 use understudy_service::{Frame, Hopeless, clock, config::{Config, Dns, RecordAddress}};
-use understudy_vip::Sighting;
+use understudy_vip::neighbours::Sighting;
 use understudy_wire::{Heartbeat, Holder as HolderId, Incarnation, v1};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use ipnet::IpNet;
-use understudy_vip::Guard;
+use understudy_vip::gate::Guard;
 use understudy_wire::{BootTime, Epoch, NodeId, Seat, Slot, v1};
 
 use crate::{

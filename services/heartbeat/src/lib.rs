@@ -1,8 +1,14 @@
-//! Heartbeat publisher: what it samples of the workload and the host.
+//! Heartbeat publisher: what a node says of itself every interval, which is also its bid for a lease (rule R1).
 //!
-//! Everything here runs beside the heartbeat and never in its way: results are left in `watch` channels, from
-//! which the publisher reads the latest without waiting.
+//! [`checks`] and [`load`] sample beside the heartbeat and never in its way: results are left in `watch` channels,
+//! from which [`publisher`] reads the latest without waiting. [`witness`] speaks for an executor that died.
+//! [`round_trip`] refuses a lease that the network is too slow for; [`run`] puts it all together.
 
 mod blocking;
 pub mod checks;
 pub mod load;
+pub mod metrics;
+pub mod publisher;
+pub mod round_trip;
+pub mod run;
+pub mod witness;

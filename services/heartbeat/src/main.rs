@@ -1,3 +1,19 @@
-//! heartbeat.
+//! The heartbeat publisher of one node.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use understudy_service::{CommonArgs, run};
+
+/// Samples the workload of one node and publishes its heartbeats.
+#[derive(Parser)]
+#[command(name = "understudy-heartbeat", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    run("understudy-heartbeat", &args.common, understudy_heartbeat::run::run)
+}

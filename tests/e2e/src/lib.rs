@@ -1,1 +1,172 @@
-//! End-to-end tests on real namespaces, NATS and Knot.
+//! What the end-to-end tests share: a deployment under probes, and gaps that are measured, bounded and written down.
+
+use std::{io::Write as _, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use understudy_lab::{
+    Deployment, DnsProbe, Moment, Probe,
+    deployment::{NAME, Plan, VIP},
+    wait_until,
+};
+
+/// For anything that must happen, but whose speed is not the point of the test.
+pub const SOON: Duration = Duration::from_secs(30);
+/// How long the client must be served without a break before a gap counts as over.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// One test's deployment, watched from before the first fault to the end.
+pub struct Stage {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Who answers.
+    pub probe: Probe,
+    /// What the name resolves to.
+    pub names: Option<DnsProbe>,
+    test: &'static str,
+}
+
+impl Stage {
+    /// The default deployment with web-a serving, every detector granting, both standbys ready and the name on the VIP.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn set(test: &'static str) -> Result<Self> {
+        Self::with(test, Plan::new("e2e"))
+    }
+
+    /// The same for another plan.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn with(test: &'static str, plan: Plan) -> Result<Self> {
+        let deployment = Deployment::start(plan)?;
+        let probe = deployment.probe()?;
+        deployment.wait_first(&probe)?;
+        let names = deployment.knot.as_ref().map(|knot| {
+            let names = DnsProbe::start(&deployment.client, knot.address(), NAME, "A")?;
+            names.wait_for(&[VIP.parse()?], SOON)?;
+            anyhow::Ok(names)
+        });
+        Ok(Self { names: names.transpose()?, deployment, probe, test })
+    }
+
+    /// Does `fault` and waits until `heir` serves without a break; the gap that the client saw must be at most `bound`.
+    ///
+    /// # Errors
+    /// When somebody else serves, nobody does, or the gap is longer.
+    pub fn fails_over(
+        &self,
+        fault: &str,
+        heir: &str,
+        bound: Duration,
+        act: impl FnOnce(&Deployment) -> Result<()>,
+    ) -> Result<f64> {
+        let before = self.probe.mark();
+        act(&self.deployment).with_context(|| format!("carrying out: {fault}"))?;
+        // Until the fault has had its effect the old holder answers: wait for the heir, not for an answer.
+        self.probe.wait_served_by(heir, SOON).with_context(|| format!("after: {fault}"))?;
+        self.settle(heir)?;
+        let gap = self.probe.snapshot().longest_gap(before, self.probe.mark());
+        self.note(fault, gap, Some(bound));
+        let bound = bound.as_secs_f64() * 1e3;
+        ensure!(gap <= bound, "{fault}: the client's gap was {gap:.1} ms, at most {bound:.0} are allowed");
+        Ok(gap)
+    }
+
+    /// Waits until `node` has served without a break for a while.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn settle(&self, node: &str) -> Result<()> {
+        wait_until(&format!("{node} serves without a break"), SOON, || {
+            let now = self.probe.mark();
+            let (from, since) = (earlier(now, 2 * SETTLED), earlier(now, SETTLED));
+            let history = self.probe.snapshot();
+            self.probe.serving_now().as_deref() == Some(node)
+                && history.first_answer(node, from).is_some()
+                && history.longest_gap(since, now) < 50.0
+        })
+    }
+
+    /// Watches for `span` that `node` goes on serving: nothing moves, and no gap reaches `bound`.
+    ///
+    /// # Errors
+    /// When another node answers, or the client sees a gap.
+    pub fn nothing_moves(&self, fault: &str, node: &str, since: Moment, span: Duration) -> Result<()> {
+        let end = self.probe.mark() + span;
+        wait_until("the watch is over", span + SOON, || self.probe.mark() >= end)?;
+        let history = self.probe.snapshot();
+        let gap = history.longest_gap(since, self.probe.mark());
+        let others: Vec<_> = history
+            .tenures()
+            .into_iter()
+            .filter(|(other, _, last)| other != node && *last > since)
+            .collect();
+        let bound = Duration::from_millis(100);
+        self.note(fault, gap, Some(bound));
+        ensure!(others.is_empty(), "{fault}: the slot moved: {others:?}");
+        ensure!(gap < 100.0, "{fault}: the client saw a gap of {gap:.1} ms although nothing had to move");
+        Ok(())
+    }
+
+    /// The name resolves to the VIP, and the zone holds an epoch of at least `epoch` for the slot; returns it.
+    ///
+    /// # Errors
+    /// When it does not within [`SOON`].
+    pub fn dns_epoch_above(&self, epoch: u64) -> Result<u64> {
+        let knot = self.deployment.knot.as_ref().context("the deployment has no name server")?;
+        wait_until(&format!("DNS holds an epoch above {epoch}"), SOON, || {
+            let found = dns_epoch(&knot.records(&format!("_understudy.{NAME}"), "TXT").ok()?)?;
+            (found > epoch).then_some(found)
+        })
+    }
+
+    /// Epoch of the slot in DNS now.
+    ///
+    /// # Errors
+    /// When the zone has none.
+    pub fn dns_epoch(&self) -> Result<u64> {
+        self.dns_epoch_above(0)
+    }
+
+    /// Writes a gap down for the table at the end of the run.
+    pub fn note(&self, fault: &str, gap_ms: f64, bound: Option<Duration>) {
+        let bound_ms = bound.map(|bound| bound.as_secs_f64() * 1e3);
+        let line = json!({ "test": self.test, "fault": fault, "gap_ms": gap_ms, "bound_ms": bound_ms });
+        if let Err(error) = append(&line.to_string()) {
+            eprintln!("the gap is not in the table: {error:#}");
+        }
+    }
+
+    /// Ends the test: in its whole course two nodes never answered.
+    ///
+    /// # Errors
+    /// When two did.
+    pub fn end(self) -> Result<()> {
+        let history = self.probe.finish();
+        let two = history.two_answering_at();
+        ensure!(two.is_empty(), "two nodes answered for the VIP in {} ms: {:?}", two.len(), two.first());
+        Ok(())
+    }
+}
+
+fn earlier(moment: Moment, span: Duration) -> Moment {
+    Moment::from_nanos(moment.nanos().saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+/// Highest epoch in the TXT records beside a name.
+pub fn dns_epoch(records: &[String]) -> Option<u64> {
+    let epochs = records.iter().filter_map(|record| {
+        let text = record.split("epoch=").nth(1)?;
+        text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+    });
+    epochs.max()
+}
+
+fn append(line: &str) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/e2e");
+    std::fs::create_dir_all(&folder)?;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("gaps.jsonl"))?;
+    Ok(writeln!(file, "{line}")?)
+}

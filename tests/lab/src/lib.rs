@@ -1,1 +1,35 @@
 //! Network namespaces, real servers, faults and probes for demo and end-to-end tests.
+//!
+//! A [`Network`] is a switch with hosts on it, each a network namespace of its own. Real servers
+//! ([`NatsCluster`], [`Knot`]) and any other program ([`Launch`]) run in those hosts, faults are rules in the
+//! switch, and a [`Probe`] measures from outside who serves an address. Everything a network made goes with it,
+//! also when the test panics; what a killed run left behind goes with [`sweep`].
+//!
+//! Needs root, and the programs that `scripts/install-tools` installs.
+
+mod cleanup;
+mod clock;
+pub mod deployment;
+mod dns;
+mod http;
+mod knot;
+mod nats;
+mod net;
+mod probe;
+mod process;
+mod tools;
+mod wait;
+pub mod workload;
+
+pub use cleanup::Cleanup;
+pub use clock::Moment;
+pub use deployment::Deployment;
+pub use dns::query;
+pub use http::{Response, fetch};
+pub use knot::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET, Knot, ZONE};
+pub use nats::{CLIENT_PORT, MONITOR_PORT, NatsCluster, NatsServer, ROUTE_PORT};
+pub use net::{Host, Network, Traffic, prefixes, sweep};
+pub use probe::{ANSWER_LIMIT, Answer, DnsProbe, DnsSample, Gap, History, Probe, Sample};
+pub use process::{Launch, Process};
+pub use tools::{binary, tool};
+pub use wait::{Progress, wait_until, wait_until_async};

@@ -276,9 +276,7 @@ type Element = ListAttribute<SetElementAttribute>;
 fn element(key: Vec<u8>, timeout_ms: Option<u64>) -> Element {
     let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
     if let Some(timeout_ms) = timeout_ms {
-        // Both: an update with the timeout it had and no expiration does not extend an element.
         attributes.push(SetElementAttribute::Timeout(timeout_ms));
-        attributes.push(SetElementAttribute::Expiration(timeout_ms));
     }
     ListAttribute::Element(attributes)
 }

@@ -165,6 +165,22 @@ fn shutting_twice_is_fine() {
 }
 
 #[test]
+fn renewals_of_equal_length_extend() {
+    let segment = Segment::new(1);
+    let node = &segment.members[0];
+    node.run(|| async {
+        let gate = install("web");
+        add_vips(node);
+        // Always the same timeout, which a kernel that is only asked to update may leave as it runs.
+        let end = boottime_ns() + 1000 * MS;
+        while boottime_ns() < end {
+            gate.open(&GUARDS, boottime_ns() + 400 * MS).await.unwrap();
+            assert!(!refused(VIP4, own4(0)), "not extended");
+        }
+    });
+}
+
+#[test]
 fn renewing_drops_no_packet() {
     const RENEWALS: usize = 3000;
     let segment = Segment::new(2);

@@ -51,16 +51,33 @@ fn a_question_from_one_managed_address_about_another_is_not_answered() {
 
 #[test]
 fn a_mark_of_somebody_else_opens_nothing() {
-    let segment = Segment::new(1);
-    let node = &segment.members[0];
+    let segment = Segment::new(2);
+    let [node, peer] = &segment.members[..] else { unreachable!() };
+    let _echo: Vec<_> = [VIP4, own4(0)].map(|a| echo(node, a, PORT)).into();
+    let _gate = node.run(|| async { install("web") });
+    add_vips(node);
     node.run(|| async {
-        let _gate = install("web");
-        add_vips(node);
         let socket = UdpSocket::bind((VIP4, 0)).unwrap();
         SockRef::from(&socket).set_mark(MARK).unwrap();
-        let error = socket.send_to(&[], (own4(0), 9)).unwrap_err();
+        let error = socket.send_to(&[], (own4(1), 9)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     });
+    // Marked by other rules before the gate sees it: the datagram as it arrives, its answer
+    // on every hook as it leaves. The peer knows the hardware address without asking.
+    for hook in ["prerouting", "output", "postrouting"] {
+        node.nft(&format!("add table inet other_{hook}"));
+        let priority = if hook == "postrouting" { 280 } else { -400 };
+        node.nft(&format!(
+            "add chain inet other_{hook} marking {{ type filter hook {hook} priority {priority}; }}"
+        ));
+        node.nft(&format!("add rule inet other_{hook} marking meta mark set {MARK}"));
+    }
+    let mac = node.ip(&format!("-o link show dev {INTERFACE}"));
+    let mac = mac.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
+    peer.ip(&format!("neighbour replace {VIP4} lladdr {mac} dev {INTERFACE} nud permanent"));
+    let control = (own4(0), PORT).into();
+    peer.run(|| async move { assert!(silent((VIP4, PORT).into(), control)) });
+    node.run(|| async move { assert!(refused(VIP4, own4(1))) });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{self, Pid};
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,7 +21,10 @@ const KEPT_OUTPUT: usize = 4 * 1024;
 /// Output after which a command is stopped: one that floods us would take a processor until its timeout.
 const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// Read in one go; what is in the pipe when the command has ended (64 KiB, its default size) takes 16 of them.
+/// What a pipe holds at most, unless somebody enlarges it.
+const PIPE_SIZE: usize = 64 * 1024;
+
+/// Read in one go.
 const CHUNK: usize = 4 * 1024;
 
 #[derive(Debug)]
@@ -143,10 +146,7 @@ impl Running {
                 }
             }
         }
-        // All that the child wrote is in the pipe by now. Its end is not waited for: a grandchild that left the
-        // group may hold the pipe open for ever.
-        let limit = output.seen + MAX_OUTPUT;
-        while output.seen < limit && output.read(&pipe)? {}
+        output.drain(&pipe)?;
         let status = self.reap()?;
         Ok(Ended { status, output: String::from_utf8_lossy(&output.kept).trim().to_owned() })
     }
@@ -203,22 +203,38 @@ struct Output {
 }
 
 impl Output {
-    /// Reads one chunk; false if there is nothing to read now.
-    fn read(&mut self, pipe: &Receiver) -> io::Result<bool> {
+    /// Reads one chunk, if the runtime knows of one.
+    fn read(&mut self, pipe: &Receiver) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
         match pipe.try_read(&mut chunk) {
-            Ok(0) => {
-                self.closed = true;
-                Ok(false)
-            }
-            Ok(read) => {
-                let room = KEPT_OUTPUT - self.kept.len();
-                self.kept.extend_from_slice(&chunk[..read.min(room)]);
-                self.seen += read;
-                Ok(true)
-            }
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(cause) => Err(cause),
+            Ok(0) => self.closed = true,
+            Ok(read) => self.take(&chunk[..read]),
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+            Err(cause) => return Err(cause),
         }
+        Ok(())
+    }
+
+    /// Reads what is in the pipe after the child's end: all that it wrote is there by now. Asks the kernel, because
+    /// the runtime may not have heard of it yet. The pipe's end is not waited for: a grandchild that left the group
+    /// may hold it open for ever, or go on writing.
+    fn drain(&mut self, pipe: &Receiver) -> io::Result<()> {
+        let limit = self.seen + PIPE_SIZE;
+        let mut chunk = [0; CHUNK];
+        while self.seen < limit {
+            match unistd::read(pipe, &mut chunk) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(read) => self.take(&chunk[..read]),
+                Err(Errno::EINTR) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, read: &[u8]) {
+        let room = KEPT_OUTPUT - self.kept.len();
+        self.kept.extend_from_slice(&read[..read.len().min(room)]);
+        self.seen += read.len();
     }
 }

@@ -46,7 +46,12 @@ impl HttpProbe {
         if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
             return Err(HttpConfigError::Url);
         }
-        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => 80,
+            None => return Err(HttpConfigError::Url),
+        };
+        let address = format!("{}:{port}", authority.host());
         let target = Target::parse(&address).ok_or(HttpConfigError::Url)?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = path.parse().map_err(|_| HttpConfigError::Url)?;

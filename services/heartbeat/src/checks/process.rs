@@ -88,14 +88,19 @@ fn find(
     {
         return Ok(identity);
     }
-    let own = i32::try_from(std::process::id()).ok();
     all_processes()
         .map_err(|cause| Failure::step("reading", "/proc", cause))?
         // One that ends while it is being read is no error.
         .flatten()
-        .filter(|process| Some(process.pid) != own)
-        .find_map(|process| identity(&process).filter(|_| matches(&process)))
+        .find_map(|process| identity(&process).filter(|_| matches(&process) && !is_ourselves(&process)))
         .ok_or_else(|| Failure::NoSuchProcess(name.to_owned()))
+}
+
+/// Our own command line may well contain the name looked for, and for a moment every command that we start is a copy
+/// of ourselves.
+fn is_ourselves(process: &Process) -> bool {
+    let own = Process::myself().and_then(|own| own.cmdline());
+    own.is_ok_and(|own| process.cmdline().is_ok_and(|line| line == own))
 }
 
 fn has_name(process: &Process, name: &str) -> bool {
@@ -108,4 +113,23 @@ fn has_name(process: &Process, name: &str) -> bool {
 
 fn has_command_line(process: &Process, part: &str) -> bool {
     process.cmdline().is_ok_and(|line| line.join(" ").contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn we_are_not_the_workload() {
+        let own = Process::myself().unwrap();
+        assert!(has_command_line(&own, &own.cmdline().unwrap().join(" ")));
+        assert!(is_ourselves(&own));
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let is_other = is_ourselves(&Process::new(other.id().cast_signed()).unwrap());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!is_other);
+    }
 }

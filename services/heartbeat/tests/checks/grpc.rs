@@ -40,7 +40,7 @@ impl HealthServer {
     }
 }
 
-fn grpc(address: impl ToString, service: &str) -> CheckConfig {
+fn grpc(address: SocketAddr, service: &str) -> CheckConfig {
     check("grpc", CheckKind::Grpc { address: address.to_string(), service: service.to_owned() })
 }
 
@@ -87,7 +87,7 @@ async fn a_server_that_accepts_and_says_nothing_is_down_after_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let kind = CheckKind::Grpc { address, service: String::new() };
-    assert_eq!(verdict(hasty(kind)).await, "no answer within 100ms");
+    assert_eq!(verdict(hasty(kind)).await, "no answer within 300ms");
 }
 
 /// An HTTP/1 server in its place.

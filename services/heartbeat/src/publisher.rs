@@ -1,0 +1,309 @@
+//! The publisher's state, and what becomes of it in a heartbeat.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use understudy_bus::{node_link::{LinkEvent, NodeLinkServer}, paths::NodeSender};
+use understudy_service::{clock, telemetry::{self, PastSpan}};
+use understudy_wire::{
+    BootId, BootTime, Claim, ClusterId, GroupId, Health, Heartbeat, Holder, Incarnation, NodeId, Release,
+    SlotRelease, StandbyKind, event::trace_id, v1,
+};
+
+use crate::{
+    checks::HealthReport,
+    load::Load,
+    metrics::Metrics,
+    witness::Witness,
+};
+
+/// Who this publisher speaks for; fixed for the life of the process.
+pub struct Settings {
+    /// Deployment.
+    pub cluster: ClusterId,
+    /// Group of the node.
+    pub group: GroupId,
+    /// The node.
+    pub node: NodeId,
+    /// Its boot.
+    pub boot: BootId,
+    /// What it needs before it can serve.
+    pub kind: StandbyKind,
+    /// Higher is preferred.
+    pub priority: i32,
+    /// Failure domains.
+    pub labels: BTreeMap<String, String>,
+    /// Interval, I.
+    pub interval: Duration,
+    /// Lease, T.
+    pub lease: Duration,
+}
+
+/// The executor's state, and when it came.
+struct Executor {
+    state: v1::ExecutorState,
+    heard_at: BootTime,
+}
+
+/// Everything the loop works on.
+pub struct Publisher {
+    settings: Settings,
+    sender: NodeSender,
+    link: NodeLinkServer,
+    metrics: Arc<Metrics>,
+    executor: Option<Executor>,
+    witness: Option<Witness>,
+    health: HealthReport,
+    load: Load,
+    seq: u64,
+    due: BootTime,
+    changed: bool,
+    announced: BTreeMap<u32, u64>,
+}
+
+impl Publisher {
+    /// A publisher without an executor, its first heartbeat due at once.
+    pub fn new(settings: Settings, sender: NodeSender, link: NodeLinkServer, metrics: Arc<Metrics>) -> Self {
+        let now = clock::now();
+        Self {
+            settings,
+            sender,
+            link,
+            metrics,
+            executor: None,
+            witness: None,
+            health: HealthReport { healthy: false, checks: Vec::new() },
+            load: Load::default(),
+            // Microseconds since boot: above whatever an earlier publisher of this boot has sent.
+            seq: now.0 / 1_000,
+            due: now,
+            changed: false,
+            announced: BTreeMap::new(),
+        }
+    }
+
+    /// The executor came, spoke, or went.
+    pub fn from_executor(&mut self, event: LinkEvent) {
+        let now = clock::now();
+        match event {
+            LinkEvent::Attached => {}
+            LinkEvent::State(state) => {
+                // A tick changes nothing but the version; everything else others must know at once.
+                let known = self.executor.as_ref().map(|executor| &executor.state);
+                let same = known.is_some_and(|known| v1::ExecutorState { version: state.version, ..known.clone() } == *state);
+                self.changed |= !same;
+                self.executor = Some(Executor { state: *state, heard_at: now });
+            }
+            LinkEvent::Lost => {
+                self.changed = true;
+                let Some(lost) = self.executor.take() else { return };
+                let Some(holder) = self.holder(&lost.state) else { return };
+                self.witness = Witness::of(holder, &lost.state, now, self.settings.lease);
+                if let Some(witness) = &self.witness {
+                    tracing::error!(slots = ?witness.slots, "the executor died holding slots");
+                }
+            }
+        }
+    }
+
+    fn holder(&self, state: &v1::ExecutorState) -> Option<Holder> {
+        let incarnation = Incarnation::new(state.incarnation)?;
+        Some(Holder { node: self.settings.node.clone(), boot: self.settings.boot, incarnation })
+    }
+
+    /// The checks found something new.
+    pub fn set_health(&mut self, health: HealthReport) {
+        self.metrics.healthy.set(i64::from(health.healthy));
+        self.health = health;
+        self.changed = true;
+    }
+
+    /// A new sample of the load; it travels with the next heartbeat.
+    pub fn set_load(&mut self, load: Load) {
+        self.load = load;
+    }
+
+    /// One turn: the witness first, since a dead executor's slot waits for it, then the heartbeat if it is due or
+    /// something changed, then what the executor may know of it.
+    pub fn turn(&mut self) {
+        let now = clock::now();
+        self.release_for_the_dead(now);
+        if self.changed || now >= self.due {
+            if now >= self.due {
+                self.metrics.observe_lateness(now.since(self.due));
+                // From the due time, so that the rhythm does not drift; but never a burst to catch up.
+                self.due = self.due.after(self.settings.interval).max(now.after(self.settings.interval / 2));
+            }
+            self.changed = false;
+            self.send();
+            self.tell_executor();
+        }
+    }
+
+    /// When the next turn is due.
+    pub fn next_deadline(&self) -> BootTime {
+        let now = clock::now();
+        let witness = self.witness.as_ref().and_then(|witness| witness.deadline(now));
+        witness.map_or(self.due, |due| due.min(self.due))
+    }
+
+    fn release_for_the_dead(&mut self, now: BootTime) {
+        let Some(witness) = &mut self.witness else { return };
+        if witness.deadline(now).is_none() {
+            tracing::warn!("the gate could not be proved shut: the lease has run out by itself");
+            self.witness = None;
+        } else if witness.poll(now) {
+            let witness = self.witness.take().expect("it was polled");
+            let at = clock::now();
+            for slot in witness.slots {
+                tracing::info!(%slot, "the gate is proved shut: releasing for the dead executor");
+                self.metrics.witness_releases.inc();
+                self.sender.send_release(&Release {
+                    cluster: self.settings.cluster.clone(),
+                    group: self.settings.group.clone(),
+                    slot,
+                    holder: witness.holder.clone(),
+                    at,
+                    successor: None,
+                });
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        self.seq += 1;
+        let heartbeat = self.heartbeat(clock::now());
+        self.sender.send_heartbeat(&heartbeat);
+        self.metrics.heartbeats.inc();
+        self.trace_claims(&heartbeat);
+    }
+
+    /// A missing tick ends the bid: an executor that hangs must not be taken for one that can serve.
+    fn live(&self, now: BootTime) -> Option<&v1::ExecutorState> {
+        let executor = self.executor.as_ref()?;
+        (now.since(executor.heard_at) <= self.settings.interval).then_some(&executor.state)
+    }
+
+    /// The heartbeat as it would be sent at `now` (rule R1).
+    fn heartbeat(&self, now: BootTime) -> Heartbeat {
+        let settings = &self.settings;
+        let executor = self.live(now);
+        let health = self.health(executor);
+        Heartbeat {
+            cluster: settings.cluster.clone(),
+            group: settings.group.clone(),
+            node: settings.node.clone(),
+            boot: settings.boot,
+            incarnation: executor.and_then(|state| Incarnation::new(state.incarnation)),
+            seq: self.seq,
+            sent_at: now,
+            health,
+            standby: settings.kind,
+            ready: executor.is_some_and(|state| state.ready),
+            priority: settings.priority,
+            claims: executor.map(|state| claims(&state.claims)).unwrap_or_default(),
+            known: executor.map(|state| claims(&state.known)).unwrap_or_default(),
+            releases: executor.map(|state| releases(&state.releases)).unwrap_or_default(),
+            details: self.details(executor, health),
+        }
+    }
+
+    fn health(&self, executor: Option<&v1::ExecutorState>) -> Health {
+        let idle = executor.is_none_or(|state| state.phase == "standby");
+        if executor.is_some_and(|state| state.starting) {
+            Health::Starting
+        } else if self.settings.kind == StandbyKind::Cold && idle {
+            // Nothing runs yet that could be checked.
+            Health::Healthy
+        } else if !self.health.settled() {
+            Health::Starting
+        } else if self.health.healthy {
+            Health::Healthy
+        } else {
+            Health::Unhealthy
+        }
+    }
+
+    fn details(&self, executor: Option<&v1::ExecutorState>, health: Health) -> v1::Details {
+        let failing = self.health.failing().map(|check| {
+            format!("{}: {}", check.name, check.reason.as_deref().unwrap_or("is down"))
+        });
+        let mut reasons: Vec<String> = if health == Health::Unhealthy { failing.collect() } else { Vec::new() };
+        match executor {
+            Some(state) if !state.reason.is_empty() => reasons.push(state.reason.clone()),
+            Some(_) => {}
+            None if self.executor.is_some() => reasons.push("the executor does not answer".into()),
+            None => reasons.push("no executor".into()),
+        }
+        let pressure = self.load.pressure;
+        // The wire has percent, as /proc/pressure has.
+        let percent = |ratio: Option<f64>| ratio.map(|ratio| ratio * 100.0);
+        v1::Details {
+            address: executor.map(|state| state.address.clone()).unwrap_or_default(),
+            link_address: executor.map(|state| state.link_address.clone()).unwrap_or_default(),
+            reason: reasons.join("; "),
+            checks: self.check_results(),
+            load: Some(v1::Load {
+                cpu: self.load.cpu.unwrap_or_default(),
+                memory: self.load.memory.unwrap_or_default(),
+                pressure_cpu: percent(pressure.cpu),
+                pressure_memory: percent(pressure.memory),
+                pressure_io: percent(pressure.io),
+            }),
+            sightings: executor.map(|state| state.sightings.clone()).unwrap_or_default(),
+            labels: self.settings.labels.clone().into_iter().collect(),
+            interval_nanos: u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX),
+            phase: executor.map(|state| state.phase.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn check_results(&self) -> Vec<v1::CheckResult> {
+        let result = |check: &crate::checks::CheckReport| v1::CheckResult {
+            name: check.name.clone(),
+            up: check.up(),
+            reason: check.reason.clone().unwrap_or_default(),
+            latency_nanos: check.latency.map_or(0, |latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
+        };
+        self.health.checks.iter().map(result).collect()
+    }
+
+    fn tell_executor(&mut self) {
+        let health = if !self.health.settled() {
+            v1::Health::Starting
+        } else if self.health.healthy {
+            v1::Health::Healthy
+        } else {
+            v1::Health::Unhealthy
+        };
+        self.link.send(v1::PublisherState {
+            health: health.into(),
+            checks: self.check_results(),
+            carried: self.executor.as_ref().map_or(0, |executor| executor.state.version),
+        });
+    }
+
+    /// Adds this node's part to the trace of a tenure: the first heartbeat that claims it.
+    fn trace_claims(&mut self, heartbeat: &Heartbeat) {
+        for claim in &heartbeat.claims {
+            if self.announced.insert(claim.slot.0.into(), claim.epoch.0) != Some(claim.epoch.0) {
+                let trace = trace_id(&self.settings.cluster, &self.settings.group, claim.slot, claim.epoch);
+                let span = PastSpan::new("claim", heartbeat.sent_at, clock::now())
+                    .with("node", self.settings.node.to_string());
+                telemetry::record(&telemetry::tenure_context(trace), span);
+            }
+        }
+    }
+
+    /// Lets the last messages leave.
+    pub async fn close(self, limit: Duration) {
+        self.sender.close(limit).await;
+    }
+}
+
+fn claims(raw: &[v1::SlotEpoch]) -> Vec<Claim> {
+    raw.iter().filter_map(|raw| Claim::try_from(*raw).ok()).collect()
+}
+
+
+fn releases(raw: &[v1::SlotRelease]) -> Vec<SlotRelease> {
+    raw.iter().filter_map(|raw| SlotRelease::try_from(raw.clone()).ok()).collect()
+}

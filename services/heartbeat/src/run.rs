@@ -1,0 +1,138 @@
+//! Puts a publisher together and feeds it until it is asked to end.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+use understudy_bus::{
+    node_link::{LinkEvent, NodeLinkServer},
+    paths::{NodeOptions, NodePaths},
+};
+use understudy_service::{
+    Frame, Hopeless, clock,
+    config::{self, Config, ProcessRef, check_round_trip},
+};
+
+use crate::{
+    checks::{CheckConfig, CheckKind, CheckRunner, ProcessSelector},
+    load::LoadSampler,
+    metrics::Metrics,
+    publisher::{Publisher, Settings},
+    round_trip,
+};
+
+/// Measurements before a lease is refused: one slow moment is not a slow network.
+const ROUNDS: usize = 5;
+/// How long the last messages may take to leave.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// Runs the publisher of one node until it is asked to end.
+pub async fn run(frame: Frame) -> anyhow::Result<()> {
+    let config = Arc::clone(&frame.config);
+    let settings = settings(&config)?;
+    let group = config.groups.get(&settings.group).with_context(|| format!("group {} is not configured", settings.group))?;
+    let checks = CheckRunner::start(group.checks.iter().map(check).collect())?;
+    let load = LoadSampler::start();
+    refuse_slow_network(&config).await?;
+    let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
+    let nats = understudy_service::nats::connect(&config, &format!("heartbeat/{}", settings.node)).await?;
+    let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
+    let options =
+        NodeOptions { group: settings.group.clone(), node: settings.node.clone(), detectors, grants: false };
+    let (sender, mut seats) = NodePaths::open(&nats, options).await?;
+    let (link, events) = NodeLinkServer::serve(&config.node.socket)?;
+    let mut publisher = Publisher::new(settings, sender, link, metrics);
+    serve(&frame, &mut publisher, events, &checks, &load, &mut seats).await;
+    publisher.close(FLUSH).await;
+    Ok(())
+}
+
+/// The loop: one input or deadline, then one turn. The executor comes first, since its slot hangs on it.
+async fn serve(
+    frame: &Frame,
+    publisher: &mut Publisher,
+    mut executor: mpsc::Receiver<LinkEvent>,
+    checks: &CheckRunner,
+    load: &LoadSampler,
+    seats: &mut understudy_bus::queue::Receiver<understudy_bus::paths::FromSeat>,
+) {
+    let (mut health, mut load) = (checks.subscribe(), load.subscribe());
+    publisher.set_health(health.borrow_and_update().clone());
+    loop {
+        let deadline = publisher.next_deadline();
+        tokio::select! {
+            biased;
+            Some(event) = executor.recv() => publisher.from_executor(event),
+            Ok(()) = health.changed() => publisher.set_health(health.borrow_and_update().clone()),
+            () = clock::sleep_until(deadline) => {}
+            () = frame.shutdown.cancelled() => return,
+            Ok(()) = load.changed() => publisher.set_load(*load.borrow_and_update()),
+            // Where detectors are is learned by the paths themselves.
+            Some(_) = seats.recv() => {}
+        }
+        publisher.turn();
+        frame.health.tick();
+        frame.health.ready(true, "publishing");
+    }
+}
+
+/// Refuses a lease that the network is too slow for. Detectors that cannot be reached say nothing about it.
+async fn refuse_slow_network(config: &Config) -> anyhow::Result<()> {
+    let detectors: Vec<String> = config.detector.direct.iter().map(ToString::to_string).collect();
+    let mut refused = None;
+    for _ in 0..ROUNDS {
+        let Some(longest) = round_trip::measure(&detectors).await else {
+            tracing::warn!("no detector answers on the direct path: the round trip is not measured");
+            return Ok(());
+        };
+        match check_round_trip(config.lease.duration, longest) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) => Err(Hopeless(error.to_string()).into()),
+        None => Ok(()),
+    }
+}
+
+fn settings(config: &Config) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        cluster: config.cluster.clone(),
+        group: config.node.group.clone().context("node.group is not set (UNDERSTUDY_NODE__GROUP)")?,
+        node: config.node.name.clone().context("node.name is not set (UNDERSTUDY_NODE__NAME)")?,
+        boot: clock::boot_id().context("reading the boot id")?,
+        kind: config.node.standby,
+        priority: config.node.priority,
+        labels: config.node.labels.clone(),
+        interval: config.lease.interval,
+        lease: config.lease.duration,
+    })
+}
+
+fn check(check: &config::Check) -> CheckConfig {
+    let kind = match &check.kind {
+        config::CheckKind::Tcp { address } => CheckKind::Tcp { address: address.to_string() },
+        config::CheckKind::Http { url } => {
+            CheckKind::Http { url: url.clone(), expect_status: CheckKind::DEFAULT_STATUS, host: None }
+        }
+        config::CheckKind::Grpc { address, service } => {
+            CheckKind::Grpc { address: address.to_string(), service: service.clone() }
+        }
+        config::CheckKind::Exec { command } => CheckKind::Exec { command: command.clone() },
+        config::CheckKind::Process { process: ProcessRef::PidFile(file) } => {
+            CheckKind::Process { selector: ProcessSelector::PidFile(file.clone()) }
+        }
+        config::CheckKind::Process { process: ProcessRef::Name(name) } => {
+            CheckKind::Process { selector: ProcessSelector::Name(name.clone()) }
+        }
+    };
+    CheckConfig {
+        name: check.name.clone(),
+        kind,
+        interval: check.interval,
+        timeout: check.timeout,
+        rise: check.rise,
+        fall: check.fall,
+    }
+}
