@@ -25,20 +25,48 @@ pub(crate) struct Args {
 #[derive(Debug, Group)]
 pub(crate) struct Global {
     /// Configuration file of the deployment; the environment overrides it
-    #[arg(long, global = true, value_name = "FILE", env = "UNDERSTUDY_CONFIG", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Deployment",
+        value_name = "FILE",
+        env = "UNDERSTUDY_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<OsString>,
     /// NATS servers, with commas between them
     // Not shown: an address may hold a password.
-    #[arg(long, global = true, value_name = "URL", env = "UNDERSTUDY_NATS__SERVERS", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Deployment",
+        value_name = "URL",
+        env = "UNDERSTUDY_NATS__SERVERS",
+        hide_env_values = true
+    )]
     pub(crate) nats: Option<String>,
     /// Name of the deployment
-    #[arg(long, global = true, value_name = "NAME", env = "UNDERSTUDY_CLUSTER", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Deployment",
+        value_name = "NAME",
+        env = "UNDERSTUDY_CLUSTER",
+        hide_env_values = true
+    )]
     pub(crate) cluster: Option<String>,
     /// Number of seats, where no configuration says it
-    #[arg(long, global = true, value_name = "S", env = "UNDERSTUDY_DETECTOR__SEATS", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Deployment",
+        value_name = "S",
+        env = "UNDERSTUDY_DETECTOR__SEATS",
+        hide_env_values = true
+    )]
     pub(crate) seats: Option<String>,
     /// How long to wait for an answer
-    #[arg(long, global = true, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, global = true, help_heading = "Deployment", value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
 

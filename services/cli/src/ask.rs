@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use anyhow::bail;
+use tokio::time::Instant;
 use understudy_bus::nats::RequestError;
 use understudy_wire::{GroupId, Subject, v1};
 
@@ -10,25 +12,35 @@ use crate::{
     session::Session,
 };
 
-/// How long a detector has to answer. They answer from memory, so one that has not by then is stopped or cut off; a
-/// round trip through a NATS cluster takes below 1 ms, and 200 ms over the worst line.
+/// How long a seat is waited for that others do without. Detectors answer from memory, so one that has not by then is
+/// stopped or cut off; a round trip through a NATS cluster takes below 1 ms, and 200 ms over the worst line.
 const WINDOW: Duration = Duration::from_millis(300);
 
 /// Answers taken in one round: more detectors than any deployment has.
 const MOST: usize = 64;
 
 impl Session {
-    /// What all detectors together see. Returns as soon as every seat has answered, else after [`WINDOW`].
+    /// What all detectors together see. Returns as soon as every seat has answered; after [`WINDOW`] when a quorum
+    /// has; else at the time limit, since less than a quorum says nothing about a holder.
     ///
     /// # Errors
     /// When no detector answers at all.
     pub(crate) async fn overview(&self) -> anyhow::Result<Overview> {
-        let window = WINDOW.min(self.timeout);
-        let expected = if self.expected.assumed { MOST } else { usize::from(self.expected.seats) };
-        let mut replies = self.ask(window, expected).await.map_err(|error| no_answer(&error, window))?;
+        let until = Instant::now() + self.timeout;
+        let (window, seats) = (WINDOW.min(self.timeout), usize::from(self.expected.seats));
+        let expected = if self.expected.assumed { MOST } else { seats };
+        let mut replies = self.ask(window, expected).await?;
         // Observers answer as well and may have been faster than a seat: then everybody is heard out.
-        if replies.len() >= expected && self.seats(&replies) < expected {
-            replies.extend(self.ask(window, MOST).await.map_err(|error| no_answer(&error, window))?);
+        if replies.len() >= expected && self.seats(&replies) < seats {
+            replies.extend(self.ask(window, MOST).await?);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if self.seats(&replies) <= seats / 2 && !left.is_zero() {
+            replies.extend(self.ask(left, seats).await?);
+        }
+        if replies.is_empty() {
+            let limit = self.timeout;
+            bail!("no detector answered within {limit:?}, though some are connected to NATS");
         }
         Ok(merge(self.nats.cluster().as_str(), &self.expected, &replies))
     }
@@ -43,10 +55,18 @@ impl Session {
         overview.only(group.as_str()).map_err(|known| unknown_group(group, &known))
     }
 
-    async fn ask(&self, window: Duration, expected: usize) -> Result<Vec<v1::StatusReply>, RequestError> {
+    /// One round; no answer is an empty one.
+    async fn ask(&self, window: Duration, expected: usize) -> anyhow::Result<Vec<v1::StatusReply>> {
         let everybody = GroupId::new("all").expect("a name");
         let subject = Subject::Command(everybody, "status".to_owned());
-        self.nats.request_many(&subject, &v1::StatusRequest {}, window, expected).await
+        match self.nats.request_many(&subject, &v1::StatusRequest {}, window, expected).await {
+            Ok(replies) => Ok(replies),
+            Err(RequestError::Timeout { .. }) => Ok(Vec::new()),
+            Err(RequestError::NoResponders(_)) => {
+                bail!("no detector is connected to NATS: check the detectors, and the name of the cluster")
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn seats(&self, replies: &[v1::StatusReply]) -> usize {
@@ -60,18 +80,4 @@ impl Session {
 pub(crate) fn unknown_group(group: &GroupId, known: &[String]) -> anyhow::Error {
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     anyhow::anyhow!("no detector knows group {group}; known: {known}")
-}
-
-fn no_answer(error: &RequestError, window: Duration) -> anyhow::Error {
-    match error {
-        RequestError::NoResponders(_) => {
-            anyhow::anyhow!(
-                "no detector is connected to NATS: check the detectors, and the name of the cluster"
-            )
-        }
-        RequestError::Timeout { .. } => {
-            anyhow::anyhow!("no detector answered within {window:?}, though some are connected to NATS")
-        }
-        other => anyhow::anyhow!("{other}"),
-    }
 }

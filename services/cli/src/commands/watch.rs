@@ -35,6 +35,8 @@ pub(super) async fn run(session: &Session, args: &Watch) -> anyhow::Result<u8> {
     let pattern = format!("verdict.{}.*", group.map_or("*", GroupId::as_str));
     let mut verdicts = session.nats.subscribe::<Verdict>(&pattern).await?;
     let mut state = session.nats.state();
+    // Connected, or there were no session: only what changes is news.
+    state.mark_unchanged();
     // One look waits to be shown at most.
     let (sender, mut looks) = mpsc::channel(1);
     let looking = look(session, group, &sender);
@@ -111,23 +113,25 @@ impl Screen {
     }
 
     fn state(&mut self, looked: &Looked) -> anyhow::Result<()> {
+        let Some(text) = self.news(looked) else { return Ok(()) };
         let now = render::now();
-        let text = state_lines(looked);
-        if text == self.shown {
-            return Ok(());
-        }
         if self.json {
             let (kind, data) = match looked {
                 Ok(overview) => ("state", serde_json::to_value(overview)?),
                 Err(error) => ("unknown", json!({ "error": error })),
             };
-            output::print_json(&render::now_json(kind, &now, &data))?;
-        } else {
-            let time = render::time_of_day(&now);
-            output::print(&text.lines().map(|line| format!("{time}  = {line}\n")).collect::<String>())?;
+            return output::print_json(&render::now_json(kind, &now, &data));
         }
-        self.shown = text;
-        Ok(())
+        let time = render::time_of_day(&now);
+        output::print(&text.lines().map(|line| format!("{time}  = {line}\n")).collect::<String>())
+    }
+
+    /// The state, if it is another one than was shown last.
+    fn news(&mut self, looked: &Looked) -> Option<String> {
+        let text = state_lines(looked);
+        let news = text != self.shown;
+        self.shown.clone_from(&text);
+        news.then_some(text)
     }
 }
 
@@ -153,6 +157,24 @@ mod tests {
     use understudy_wire::v1::Judgement;
 
     use super::*;
+    use crate::overview::{fixture::*, merge};
+
+    #[test]
+    fn the_state_is_shown_when_it_changes_and_not_when_time_passes() {
+        let mut screen = Screen { json: false, shown: String::new() };
+        let mut look = |replies: &[_]| screen.news(&Ok(merge("demo", &EXPECTED, replies)));
+        assert!(look(&calm()).is_some());
+        let mut later = calm();
+        change(&mut later, 1, |node| (node.phi, node.silent_ms) = (0.7, 99.0));
+        later.iter_mut().for_each(|reply| reply.groups[0].slots[0].remaining_ms = 17.0);
+        assert_eq!(look(&later), None);
+        change(&mut later, 1, |node| node.ready = false);
+        assert!(look(&later).unwrap().contains("1 ready standby"));
+        assert_eq!(
+            screen.news(&Err("no detector answered".into())).as_deref(),
+            Some("no detector answered\n")
+        );
+    }
 
     #[test]
     fn a_verdict_is_one_line() {

@@ -2,6 +2,8 @@
 //!
 //! Names and meanings of the fields stay as they are; new ones may be added.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod merge;
 mod node;
 mod redundancy;

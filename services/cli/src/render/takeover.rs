@@ -15,8 +15,10 @@ pub(crate) fn timeline(takeover: &Takeover) -> String {
     moments.push((takeover.quorum_ms, quorum));
     moments.extend(takeover.steps.iter().map(|step| (end(step), in_words(step))));
     moments.push((takeover.serving_ms, serving(takeover)));
-    // Stable: what happened at one time stays in its causal order.
-    moments.sort_by(|one, other| one.0.total_cmp(&other.0));
+    // Stable, and blind to what adding offsets does to the last bits: what happened within a microsecond stays in its
+    // causal order.
+    let micros = |at: f64| (at * 1e3).round();
+    moments.sort_by(|one, other| micros(one.0).total_cmp(&micros(other.0)));
     moments.into_iter().map(|(at, text)| format!("  {at:>9.1} ms  {text}\n")).collect()
 }
 
@@ -40,7 +42,7 @@ fn grants(takeover: &Takeover) -> Vec<(f64, String)> {
     for (at, seat) in sorted {
         match lines.last_mut() {
             Some((known, seats)) if format!("{known:.1}") == format!("{at:.1}") => {
-                seats.push(seat.to_string())
+                seats.push(seat.to_string());
             }
             _ => lines.push((at, vec![seat.to_string()])),
         }
