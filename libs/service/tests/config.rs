@@ -464,8 +464,8 @@ fn names_need_a_zone_and_slots_need_something_to_guard() {
 #[test]
 fn groups_need_as_many_slots_as_actives() {
     one(
-        "active = 2",
-        "active = 1",
+        "active = 2\nstandby = 1",
+        "active = 1\nstandby = 2",
         "understudy.toml:34: group.web.slot[1]: is one of 2 slots, but group.web.active is 1: raise active to 2 or remove \
          slots",
     );

@@ -47,7 +47,8 @@ fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
         slot_count(group, key, checker);
     }
     let others = u32::from(group.active) + u32::from(group.standby) - 1;
-    if group.witnesses.is_some_and(|witnesses| u32::from(witnesses) > others) {
+    let sure = !checker.doubtful(&[&format!("{key}.active"), &format!("{key}.standby")]);
+    if sure && group.witnesses.is_some_and(|witnesses| u32::from(witnesses) > others) {
         let message =
             format!("must be at most {others}, the other nodes of the group (active + standby - 1)");
         checker.refuse(&format!("{key}.witnesses"), message);
@@ -92,7 +93,7 @@ fn counts(check: &Check, key: &str, checker: &mut Checker<'_>) {
         checker.refuse(&format!("{key}.interval"), "must be from 1ms to 1 day");
     } else if check.timeout.is_zero() {
         checker.refuse(&format!("{key}.timeout"), "must be above 0, else every run fails");
-    } else if check.timeout > check.interval {
+    } else if check.timeout > check.interval && !checker.doubtful(&[&format!("{key}.interval")]) {
         let interval = humantime_serde::re::humantime::format_duration(check.interval);
         let message = format!("must be at most the check's interval ({interval}), else runs would pile up");
         checker.refuse(&format!("{key}.timeout"), message);
@@ -174,7 +175,7 @@ fn flap(group: &Group, key: &str, checker: &mut Checker<'_>) {
             return;
         }
     }
-    if flap.reuse >= flap.suppress {
+    if flap.reuse >= flap.suppress && !checker.doubtful(&[&format!("{key}.flap.suppress")]) {
         let message =
             format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress);
         checker.refuse(&format!("{key}.flap.reuse"), message);

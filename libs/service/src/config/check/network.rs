@@ -71,6 +71,9 @@ fn server_url(url: &str) -> Result<(), &'static str> {
 }
 
 fn credentials(nats: &Nats, checker: &mut Checker<'_>) {
+    if checker.doubtful(&["nats.user", "nats.password", "nats.password_file"]) {
+        return;
+    }
     let password = nats.password.is_some() || nats.password_file.is_some();
     if nats.password.is_some() && nats.password_file.is_some() {
         checker.refuse("nats.password_file", "must not stand beside nats.password; keep one of them");
@@ -114,7 +117,11 @@ fn name_servers(dns: &Dns, checker: &mut Checker<'_>) {
 
 fn tsig(key: &TsigKey, checker: &mut Checker<'_>) {
     match (&key.secret, &key.secret_file) {
-        (None, None) => checker.refuse("dns.key", "needs secret or secret_file"),
+        (None, None) => {
+            if !checker.doubtful(&["dns.key.secret", "dns.key.secret_file"]) {
+                checker.refuse("dns.key", "needs secret or secret_file");
+            }
+        }
         (Some(_), Some(_)) => {
             checker.refuse("dns.key.secret_file", "must not stand beside dns.key.secret; keep one of them");
         }

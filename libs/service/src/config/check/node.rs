@@ -24,7 +24,9 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         checker.refuse("node.group", format!("must be a group of this file (known: {known})"));
     }
-    if let Some((name, group)) = config.own_group() {
+    if let Some((name, group)) = config.own_group()
+        && !checker.doubtful(&["node.group", &format!("group.{name}.hooks")])
+    {
         standby(node.standby, name, group, checker);
     }
     if let Some(interface) = &node.interface {

@@ -146,7 +146,7 @@ fn suspicion(config: &Config, checker: &mut Checker<'_>) {
     if !(2..=MAX_WINDOW).contains(&detector.window) {
         checker.refuse("detector.window", format!("must be from 2 to {MAX_WINDOW} heartbeats; 200 is usual"));
     }
-    if detector.deviation_floor(config.lease.interval).is_zero() {
+    if detector.deviation_floor.is_some_and(|floor| floor.is_zero()) {
         checker.refuse(
             "detector.deviation_floor",
             "must be above 0, else the first late heartbeat is infinitely suspicious",
