@@ -1,9 +1,16 @@
 //! Connects a service to NATS as the configuration says.
 
+use std::{fmt, sync::Arc};
+
 use anyhow::Context as _;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter},
+};
 use understudy_bus::{Counters, Nats, NatsOptions, nats::Auth};
 
-use crate::config::Config;
+use crate::{config::Config, http::Metrics};
 
 /// Starts the connection of a service; `name` is shown by the servers, such as `detector/2`. Servers that are down are
 /// no error.
@@ -18,24 +25,47 @@ pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Nats> {
         ca: nats.ca_file.clone(),
         ..NatsOptions::new(config.cluster.clone(), name, nats.servers.clone())
     };
-    Ok(Nats::connect(options, std::sync::Arc::new(Counters::default())).await?)
+    Ok(Nats::connect(options, Arc::default()).await?)
 }
 
 fn auth(config: &Config) -> anyhow::Result<Option<Auth>> {
     let nats = &config.nats;
-    let read = |key: &str, file: &std::path::Path| {
-        let text = std::fs::read_to_string(file);
-        let text = text.with_context(|| format!("nats.{key}: reading {}", file.display()))?;
-        anyhow::Ok(text.trim().to_owned())
-    };
     if let Some(file) = &nats.nkey_file {
-        return Ok(Some(Auth::Nkey { seed: read("nkey_file", file)? }));
+        let seed = std::fs::read_to_string(file);
+        let seed = seed.with_context(|| format!("nats.nkey_file: reading {}", file.display()))?;
+        return Ok(Some(Auth::Nkey { seed: seed.trim().to_owned() }));
     }
-    let Some(user) = nats.user.clone() else { return Ok(None) };
-    let password = match (&nats.password, &nats.password_file) {
-        (Some(password), _) => password.expose().to_owned(),
-        (None, Some(file)) => read("password_file", file)?,
-        (None, None) => anyhow::bail!("nats.user is set, but neither nats.password nor nats.password_file"),
-    };
-    Ok(Some(Auth::Password { user, password }))
+    let login = nats.login()?;
+    Ok(login.map(|(user, password)| Auth::Password {
+        user: user.to_owned(),
+        password: password.expose().to_owned(),
+    }))
+}
+
+/// Shows the counters of the bus on `/metrics`.
+pub fn export(metrics: &Metrics, counters: &Arc<Counters>) {
+    let counters = BusCounters(Arc::clone(counters));
+    metrics.register(|registry| registry.register_collector(Box::new(counters)));
+}
+
+#[derive(Debug)]
+struct BusCounters(Arc<Counters>);
+
+impl Collector for BusCounters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let samples = self.0.samples();
+        for family in samples.chunk_by(|one, next| one.name == next.name) {
+            // The registry adds the prefix, the encoder the suffix.
+            let name = family[0].name.trim_start_matches("understudy_").trim_end_matches("_total");
+            let mut encoder = encoder.encode_descriptor(name, family[0].help, None, MetricType::Counter)?;
+            for sample in family {
+                let counter = ConstCounter::new(sample.value);
+                match sample.label {
+                    Some(label) => counter.encode(encoder.encode_family(&[label])?)?,
+                    None => counter.encode(encoder.encode_family::<[(&str, &str); 0]>(&[])?)?,
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -59,6 +59,7 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     }
     let source = if number == 0 { format!("observer/{}", frame.instance) } else { format!("detector/{number}") };
     let nats = understudy_service::nats::connect(&config, &source).await?;
+    understudy_service::nats::export(&frame.metrics, nats.counters());
     let store = Arc::new(Store::start(&nats));
     let events = Arc::new(EventLog::start(&nats, source));
     let incarnation = clock::now().0;

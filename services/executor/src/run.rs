@@ -70,6 +70,7 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
     }
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
     let nats = understudy_service::nats::connect(config, &format!("executor/{}", settings.node)).await?;
+    understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let (group, node) = (settings.group_id.clone(), settings.node.clone());
     let options = NodeOptions { group: group.clone(), node, detectors, grants: true };
@@ -164,16 +165,14 @@ fn answer(nats: &Nats, executor: &mut Executor, received: &Received<v1::Switchov
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {
-    let node = config.node.name.clone().context("node.name is not set (UNDERSTUDY_NODE__NAME)")?;
-    let group_id = config.node.group.clone().context("node.group is not set (UNDERSTUDY_NODE__GROUP)")?;
-    let group = config.groups.get(&group_id).with_context(|| format!("group {group_id} is not configured"))?.clone();
+    let member = config.member()?;
     // Boot time in nanoseconds: rises with every start of this boot, and is never 0 (rule R2).
     let incarnation = Incarnation::new(clock::now().0).context("the boot clock stands at 0")?;
     Ok(Settings {
         cluster: config.cluster.clone(),
-        group_id,
-        group,
-        node,
+        group_id: member.group_id.clone(),
+        group: member.group.clone(),
+        node: member.name.clone(),
         kind: config.node.standby,
         address: config.node.address,
         incarnation,
@@ -238,13 +237,5 @@ fn tsig_key(key: &understudy_service::config::TsigKey) -> anyhow::Result<TsigKey
         TsigAlgorithm::HmacSha384 => understudy_dns::Algorithm::HmacSha384,
         TsigAlgorithm::HmacSha512 => understudy_dns::Algorithm::HmacSha512,
     };
-    let secret = match (&key.secret, &key.secret_file) {
-        (Some(secret), _) => secret.expose().to_owned(),
-        (None, Some(file)) => {
-            let read = std::fs::read_to_string(file);
-            read.with_context(|| format!("dns.key.secret_file: reading {}", file.display()))?
-        }
-        (None, None) => anyhow::bail!("dns.key: neither secret nor secret_file is set"),
-    };
-    Ok(TsigKey::new(key.name.as_str(), algorithm, &secret)?)
+    Ok(TsigKey::from_bytes(key.name.as_str(), algorithm, key.bytes()?)?)
 }

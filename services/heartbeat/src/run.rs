@@ -10,7 +10,7 @@ use understudy_bus::{
 };
 use understudy_service::{
     Frame, Hopeless, clock,
-    config::{self, Config, ProcessRef, check_round_trip},
+    config::{self, Config, Member, ProcessRef, check_round_trip},
 };
 
 use crate::{
@@ -29,13 +29,14 @@ const FLUSH: Duration = Duration::from_millis(200);
 /// Runs the publisher of one node until it is asked to end.
 pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let config = Arc::clone(&frame.config);
-    let settings = settings(&config)?;
-    let group = config.groups.get(&settings.group).with_context(|| format!("group {} is not configured", settings.group))?;
-    let checks = CheckRunner::start(group.checks.iter().map(check).collect())?;
+    let member = config.member()?;
+    let settings = settings(&config, &member)?;
+    let checks = CheckRunner::start(member.group.checks.iter().map(check).collect())?;
     let load = LoadSampler::start();
     refuse_slow_network(&config).await?;
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
     let nats = understudy_service::nats::connect(&config, &format!("heartbeat/{}", settings.node)).await?;
+    understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let options =
         NodeOptions { group: settings.group.clone(), node: settings.node.clone(), detectors, grants: false };
@@ -96,11 +97,11 @@ async fn refuse_slow_network(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-fn settings(config: &Config) -> anyhow::Result<Settings> {
+fn settings(config: &Config, member: &Member<'_>) -> anyhow::Result<Settings> {
     Ok(Settings {
         cluster: config.cluster.clone(),
-        group: config.node.group.clone().context("node.group is not set (UNDERSTUDY_NODE__GROUP)")?,
-        node: config.node.name.clone().context("node.name is not set (UNDERSTUDY_NODE__NAME)")?,
+        group: member.group_id.clone(),
+        node: member.name.clone(),
         boot: clock::boot_id().context("reading the boot id")?,
         kind: config.node.standby,
         priority: config.node.priority,

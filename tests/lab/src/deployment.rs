@@ -20,6 +20,12 @@ pub const NAME: &str = "web.ha.test.";
 pub const PORT: u16 = 8080;
 /// Port of the direct path.
 pub const DIRECT_PORT: u16 = 7410;
+/// Pages of a detector.
+pub const DETECTOR_PAGES: u16 = 9100;
+/// Pages of a heartbeat publisher.
+pub const HEARTBEAT_PAGES: u16 = 9101;
+/// Pages of an executor.
+pub const EXECUTOR_PAGES: u16 = 9102;
 /// A whole deployment is up within seconds; JetStream's first election alone may take nine.
 const UP: Duration = Duration::from_secs(40);
 /// A detector that has read its ceilings grants after the silence of rule R6a.
@@ -62,6 +68,8 @@ pub struct Plan {
     pub dns: bool,
     /// TOML behind `[group.web]`: checks, hooks.
     pub group: String,
+    /// More TOML, at the top level.
+    pub more: String,
 }
 
 impl Plan {
@@ -77,6 +85,7 @@ impl Plan {
             lease: Duration::from_millis(300),
             dns: true,
             group: http_check(),
+            more: String::new(),
         }
     }
 }
@@ -269,18 +278,28 @@ fn hosts(network: &Network, kind: &str, first: u8, count: usize) -> Result<Vec<H
 /// Starts a detector; its seat is the number in its host's name.
 fn detector(host: &Host, config: &Path) -> Result<Process> {
     let seat = host.name().rsplit('-').next().unwrap_or_default();
+    detector_on_seat(host, config, seat)
+}
+
+/// Starts a detector that claims a seat, whoever else does.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn detector_on_seat(host: &Host, config: &Path, seat: &str) -> Result<Process> {
     Launch::new(host, host.name(), binary("understudy-detector")?)
         .environment("UNDERSTUDY_CONFIG", config)
         .environment("UNDERSTUDY_DETECTOR__SEAT", seat)
         .environment("UNDERSTUDY_DETECTOR__LISTEN", host.socket(DIRECT_PORT).to_string())
+        .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(DETECTOR_PAGES).to_string())
         .spawn()
 }
 
 fn node(host: &Host, member: &Member, config: &Path) -> Result<Node> {
     let workload = workload::start(host, PORT)?;
-    let service = |kind: &str| -> Result<Process> {
+    let service = |kind: &str, pages: u16| -> Result<Process> {
         Launch::new(host, &format!("{}-{kind}", host.name()), binary(&format!("understudy-{kind}"))?)
             .environment("UNDERSTUDY_CONFIG", config)
+            .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(pages).to_string())
             .environment("UNDERSTUDY_NODE__NAME", host.name())
             .environment("UNDERSTUDY_NODE__GROUP", "web")
             .environment("UNDERSTUDY_NODE__INTERFACE", "eth0")
@@ -291,7 +310,8 @@ fn node(host: &Host, member: &Member, config: &Path) -> Result<Node> {
             .environment("UNDERSTUDY_NODE__STATE_DIR", host.folder().join(format!("{}-state", host.name())))
             .spawn()
     };
-    let (heartbeat, executor) = (service("heartbeat")?, service("executor")?);
+    let heartbeat = service("heartbeat", HEARTBEAT_PAGES)?;
+    let executor = service("executor", EXECUTOR_PAGES)?;
     Ok(Node { host: host.clone(), workload, heartbeat, executor })
 }
 
@@ -323,8 +343,8 @@ fn configuration(plan: &Plan, nats: &NatsCluster, detectors: &[Host], knot: Opti
     write!(
         text,
         "[group.web]\nactive = 1\nstandby = {standby}\n\n\
-         [[group.web.slot]]\nvips = [\"{VIP}/24\", \"{VIP6}/64\"]\n{names}\n{}",
-        plan.group
+         [[group.web.slot]]\nvips = [\"{VIP}/24\", \"{VIP6}/64\"]\n{names}\n{}\n{}",
+        plan.group, plan.more
     )?;
     Ok(text)
 }

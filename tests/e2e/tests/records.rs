@@ -1,0 +1,136 @@
+//! What is left of a failover: one record with the time of each step, one trace over all services, pages.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::{Arc, Mutex}, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::any_value::Value,
+};
+use tonic::{Request, Response, Status, transport::Server};
+use understudy_e2e::{SOON, Stage};
+use understudy_lab::{
+    deployment::{DETECTOR_PAGES, EXECUTOR_PAGES, HEARTBEAT_PAGES, Plan},
+    fetch, wait_until,
+};
+
+/// T + 100 ms at T = 300 ms.
+const LEASE_AND_A_BIT: Duration = Duration::from_millis(400);
+/// Where the collector listens on the client's host.
+const COLLECTOR: &str = "10.77.0.5:4317";
+
+#[test]
+fn every_takeover_leaves_one_record_with_its_steps() -> Result<()> {
+    let stage = Stage::set("record")?;
+    stage.fails_over("active cut off the network", "web-b", LEASE_AND_A_BIT, |deployment| {
+        deployment.network.isolate("web-a")
+    })?;
+    let epoch = stage.dns_epoch()?;
+    let record = wait_until("the record of the takeover", SOON, || {
+        let output = stage.deployment.understudy(&["events", "--json"]).ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let records: Vec<_> = events.filter(|event| is_takeover(event, epoch)).collect();
+        (records.len() == 1).then(|| records[0].clone())
+    })?;
+    let text = record.to_string();
+    for step in ["add address", "open gate", "announce", "DNS", "verify", "grants", "suspectedMs"] {
+        ensure!(text.contains(step), "{step} is missing in {text}");
+    }
+    ensure!(text.contains("failover") && text.contains("web-a"), "cause or previous holder is missing in {text}");
+    stage.end()
+}
+
+fn is_takeover(event: &serde_json::Value, epoch: u64) -> bool {
+    let text = event.to_string();
+    text.contains("v1.Takeover\"") && (text.contains(&format!("\"{epoch}\"")) || text.contains(&format!(":{epoch},")))
+}
+
+/// Spans as they came: service and trace.
+type Spans = Arc<Mutex<Vec<(String, Vec<u8>, String)>>>;
+
+struct Collector(Spans);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for resource in request.into_inner().resource_spans {
+            let attributes = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
+            let service = attributes.into_iter().find(|attribute| attribute.key == "service.name");
+            let service = service.and_then(|service| service.value).and_then(|value| value.value);
+            let Some(Value::StringValue(service)) = service else { continue };
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            let spans = spans.map(|span| (service.clone(), span.trace_id, span.name));
+            self.0.lock().expect("no holder of the lock panics").extend(spans);
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[test]
+fn one_trace_spans_a_failover_over_all_services() -> Result<()> {
+    let plan = Plan { more: format!("[telemetry]\notlp = \"http://{COLLECTOR}\"\n"), ..Plan::new("trace") };
+    let stage = Stage::with("trace", plan)?;
+    let spans = Spans::default();
+    let collector = Collector(Arc::clone(&spans));
+    let address: SocketAddr = COLLECTOR.parse()?;
+    let _serving = stage.deployment.client.thread("collector", move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        // Ends with the test's process.
+        let _ = runtime.block_on(Server::builder().add_service(TraceServiceServer::new(collector)).serve(address));
+    })?;
+    stage.fails_over("active cut off the network", "web-b", LEASE_AND_A_BIT, |deployment| {
+        deployment.network.isolate("web-a")
+    })?;
+    let whole = |spans: &[(String, Vec<u8>, String)]| {
+        let traces: BTreeSet<_> = spans.iter().map(|(_, trace, _)| trace).collect();
+        traces.into_iter().any(|trace| {
+            let of_it = spans.iter().filter(|(_, other, _)| other == trace);
+            let services: BTreeSet<_> = of_it.map(|(service, ..)| service.as_str()).collect();
+            ["understudy-detector", "understudy-heartbeat", "understudy-executor"]
+                .iter()
+                .all(|service| services.contains(service))
+        })
+    };
+    wait_until("one trace with spans of all three services", SOON, || {
+        whole(&spans.lock().expect("no holder of the lock panics")).then_some(())
+    })
+    .with_context(|| format!("spans: {:?}", spans.lock().expect("no holder of the lock panics")))?;
+    stage.end()
+}
+
+#[test]
+fn every_service_has_its_pages() -> Result<()> {
+    let stage = Stage::set("pages")?;
+    let client = &stage.deployment.client;
+    let node = &stage.deployment.node("web-a").host;
+    let detector = stage.deployment.detectors[0].host();
+    for (host, port, metric) in [
+        (detector, DETECTOR_PAGES, "understudy_heartbeats_total"),
+        (node, HEARTBEAT_PAGES, "understudy_heartbeats_total"),
+        (node, EXECUTOR_PAGES, "understudy_takeovers_total 1"),
+    ] {
+        let page = |path: &str| fetch(client, host.socket(port), path, SOON);
+        let metrics = page("/metrics")?;
+        ensure!(metrics.status == 200 && metrics.body.contains(metric), "{metric} is not in {}", metrics.body);
+        ensure!(metrics.body.ends_with("# EOF\n"), "not OpenMetrics: {}", metrics.body);
+        for path in ["/healthz", "/readyz"] {
+            let found = page(path)?;
+            ensure!(found.status == 200, "{host} {port} {path}: {} {}", found.status, found.body);
+        }
+    }
+    // An executor without its publisher lives, but is not ready, and says why.
+    stage.deployment.node("web-c").heartbeat.kill9()?;
+    wait_until("the executor of web-c is not ready", SOON, || {
+        let ready = fetch(client, stage.deployment.node("web-c").host.socket(EXECUTOR_PAGES), "/readyz", SOON).ok()?;
+        (ready.status == 503 && ready.body.contains("heartbeat publisher")).then_some(())
+    })?;
+    stage.end()
+}
