@@ -12,6 +12,9 @@ const PREFIX: &str = "UNDERSTUDY_";
 /// The one key without a section.
 const CLUSTER: &str = "CLUSTER";
 
+/// Deeper than any key; what is cut off was an unknown key anyway, and is refused as one.
+const MAX_DEPTH: usize = 16;
+
 /// The variables of this process that begin with `UNDERSTUDY_`; others, and what is not UTF-8, are left out.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
@@ -31,7 +34,7 @@ impl Tree {
             if key != CLUSTER && !key.contains("__") {
                 continue;
             }
-            let segments: Vec<&str> = key.split("__").collect();
+            let segments: Vec<&str> = key.split("__").take(MAX_DEPTH).collect();
             self.insert(
                 &segments,
                 &Tree {

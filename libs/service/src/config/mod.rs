@@ -4,6 +4,7 @@
 //! right. The file is taken over into a tree whose values know their line; the environment is laid over it, and the
 //! schema reads the result, so that every message can name where a value came from.
 
+mod access;
 mod check;
 mod de;
 mod environment;
@@ -14,6 +15,7 @@ mod schema;
 mod tree;
 mod types;
 
+pub use access::{Member, SecretError};
 pub use check::{RoundTripTooLong, check_round_trip};
 pub use environment::environment;
 pub use group::{Check, CheckKind, Flap, Group, Hook, Hooks, ProcessRef, RecordAddress, SlotConfig};

@@ -1,0 +1,136 @@
+//! VIPs and names of all slots.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Checker, Seen};
+use crate::config::{
+    group::{Group, RecordAddress, SlotConfig},
+    schema::Config,
+};
+
+pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
+    let mut vips = Seen::new();
+    let mut names = Seen::new();
+    for (group_name, group) in &config.groups {
+        let mut own = Seen::new();
+        for (index, slot) in group.slots.iter().enumerate() {
+            let key = format!("group.{group_name}.slot[{index}]");
+            slot_vips(config, slot, &key, &mut vips, checker);
+            slot_names(config, slot, &key, checker);
+            for (index, name) in slot.names.iter().enumerate() {
+                let key = format!("{key}.names[{index}]");
+                // Several slots of one group may share a name; the record then follows them all.
+                if own.earlier(name.clone(), &key).is_none()
+                    && let Some(first) = names.earlier(name.clone(), &key)
+                {
+                    checker.refuse(
+                        &key,
+                        format!("is the name of {first} in another group; a name belongs to one group"),
+                    );
+                }
+            }
+            modes(group, slot, &key, checker);
+        }
+    }
+}
+
+fn slot_vips(
+    config: &Config,
+    slot: &SlotConfig,
+    key: &str,
+    seen: &mut Seen<IpAddr>,
+    checker: &mut Checker<'_>,
+) {
+    for (index, vip) in slot.vips.iter().enumerate() {
+        let key = format!("{key}.vips[{index}]");
+        if let Err(message) = usable(vip) {
+            checker.refuse(&key, message);
+        } else if let Some(first) = seen.earlier(vip.addr(), &key) {
+            checker.refuse(&key, format!("is the VIP of {first} as well; an address belongs to one slot"));
+        } else if config.node.address == Some(vip.addr()) {
+            checker.refuse(
+                &key,
+                "is this node's own address (node.address); a VIP must be an address of its own",
+            );
+        }
+    }
+}
+
+/// Whether hosts can have the address.
+fn usable(vip: &IpNet) -> Result<(), String> {
+    let address = vip.addr();
+    let kind = if address.is_unspecified() {
+        "the unspecified address"
+    } else if address.is_loopback() {
+        "a loopback address"
+    } else if address.is_multicast() {
+        "a multicast address"
+    } else if address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+        "the broadcast address"
+    } else if vip.prefix_len() == 0 {
+        return Err("has the prefix length 0; write the segment's own, such as /24".into());
+    } else {
+        return in_network(vip);
+    };
+    Err(format!("is {kind}, which no host can have; use a free address of the segment"))
+}
+
+/// The first and the last address of an IPv4 network are not for hosts, nor is the first of an IPv6 network (RFC 4291
+/// section 2.6.1), but for point-to-point prefixes (RFC 3021, RFC 6164) and single addresses.
+fn in_network(vip: &IpNet) -> Result<(), String> {
+    let single = vip.max_prefix_len() - vip.prefix_len() <= 1;
+    let net = vip.trunc();
+    if !single && vip.addr() == vip.network() {
+        return Err(format!("is the network {net} itself; write an address within it"));
+    }
+    if !single && vip.addr().is_ipv4() && vip.addr() == vip.broadcast() {
+        return Err(format!("is the broadcast address of {net}; write another address of it"));
+    }
+    Ok(())
+}
+
+fn slot_names(config: &Config, slot: &SlotConfig, key: &str, checker: &mut Checker<'_>) {
+    if slot.names.is_empty() {
+        return;
+    }
+    let Some(dns) = &config.dns else {
+        if !checker.doubtful(&["dns"]) {
+            checker.refuse(
+                &format!("{key}.names"),
+                "needs a [dns] section with servers, zone and key, since somebody must take the updates",
+            );
+        }
+        return;
+    };
+    for (index, name) in slot.names.iter().enumerate() {
+        if !name.is_in(&dns.zone) && !checker.doubtful(&["dns.zone"]) {
+            let message = format!("must lie in dns.zone ({}), the only zone that is updated", dns.zone);
+            checker.refuse(&format!("{key}.names[{index}]"), message);
+        }
+    }
+}
+
+fn modes(group: &Group, slot: &SlotConfig, key: &str, checker: &mut Checker<'_>) {
+    if checker.doubtful(&[&format!("{key}.vips")]) {
+        return;
+    }
+    let bare = slot.vips.is_empty();
+    if bare && slot.address == Some(RecordAddress::Vip) {
+        let message =
+            "needs vips in this slot; use address = \"node\" for records that carry the holder's own address";
+        checker.refuse(&format!("{key}.address"), message);
+    }
+    let group_key = key.split(".slot[").next().unwrap_or(key);
+    if bare
+        && !slot.names.is_empty()
+        && group.ports.is_empty()
+        && !checker.doubtful(&[&format!("{group_key}.ports")])
+    {
+        let message = format!(
+            "has names but no VIP, so the gate must guard service ports; add such as ports = [\"tcp/80\"] to [{group_key}]"
+        );
+        checker.refuse(&format!("{key}.names"), message);
+    }
+}

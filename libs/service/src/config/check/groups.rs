@@ -1,0 +1,183 @@
+//! Sizes, checks, hooks and damping of groups.
+
+use std::time::Duration;
+
+use understudy_wire::GroupId;
+
+use super::{Checker, Seen};
+use crate::config::{
+    group::{Check, CheckKind, Group, Hook, ProcessRef},
+    schema::Config,
+    types::Endpoint,
+};
+
+/// Most slots of one group: every heartbeat carries the epoch of each, in a message of at most 64 KiB.
+const MAX_ACTIVE: u16 = 1000;
+
+/// Longest that a hook may take, and longest half-life.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest name of a process that the kernel keeps (proc(5), TASK_COMM_LEN).
+const MAX_COMM: usize = 15;
+
+pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
+    if config.groups.is_empty() {
+        checker.warn("group", "no group is configured, so nothing is kept up; add such as [group.web]");
+    }
+    for (name, group) in &config.groups {
+        let key = format!("group.{name}");
+        sizes(name, group, &key, checker);
+        checks(group, &key, checker);
+        hooks(group, &key, checker);
+        flap(group, &key, checker);
+    }
+}
+
+fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
+    if !(1..=MAX_ACTIVE).contains(&group.active) {
+        checker.refuse(&format!("{key}.active"), format!("must be from 1 to {MAX_ACTIVE}"));
+        return;
+    }
+    if group.standby == 0 {
+        let message =
+            format!("group {name} has no standby: when its active fails, nobody takes over; use at least 1");
+        checker.warn(&format!("{key}.standby"), message);
+    }
+    if !checker.doubtful(&[&format!("{key}.slot"), &format!("{key}.active")]) {
+        slot_count(group, key, checker);
+    }
+    let others = u32::from(group.active) + u32::from(group.standby) - 1;
+    let sure = !checker.doubtful(&[&format!("{key}.active"), &format!("{key}.standby")]);
+    if sure && group.witnesses.is_some_and(|witnesses| u32::from(witnesses) > others) {
+        let message =
+            format!("must be at most {others}, the other nodes of the group (active + standby - 1)");
+        checker.refuse(&format!("{key}.witnesses"), message);
+    }
+}
+
+fn slot_count(group: &Group, key: &str, checker: &mut Checker<'_>) {
+    let (written, active) = (group.slots.len(), usize::from(group.active));
+    if written > active {
+        let message = format!(
+            "is one of {written} slots, but {key}.active is {active}: raise active to {written} or remove slots"
+        );
+        checker.refuse(&format!("{key}.slot[{active}]"), message);
+    } else if written < active && group.slots.iter().any(|slot| !slot.vips.is_empty()) {
+        let message = format!(
+            "must have one [[{key}.slot]] for each of the {active} active nodes, but has {written}; slots may be left \
+             out only where no slot of the group has a VIP"
+        );
+        checker.refuse(&format!("{key}.slot"), message);
+    }
+}
+
+fn checks(group: &Group, key: &str, checker: &mut Checker<'_>) {
+    let mut names = Seen::new();
+    for (index, check) in group.checks.iter().enumerate() {
+        let key = format!("{key}.check[{index}]");
+        if let Some(first) = names.earlier(check.name.clone(), &key) {
+            let message =
+                format!("has the name {:?} of {first}; give each check a name of its own", check.name);
+            checker.refuse(&format!("{key}.name"), message);
+        }
+        counts(check, &key, checker);
+        target(&check.kind, &key, checker);
+    }
+}
+
+fn counts(check: &Check, key: &str, checker: &mut Checker<'_>) {
+    if check.name.is_empty() {
+        checker.refuse(&format!("{key}.name"), "must not be empty");
+    }
+    if check.interval < Duration::from_millis(1) || check.interval > MAX_WAIT {
+        checker.refuse(&format!("{key}.interval"), "must be from 1ms to 1 day");
+    } else if check.timeout.is_zero() {
+        checker.refuse(&format!("{key}.timeout"), "must be above 0, else every run fails");
+    } else if check.timeout > check.interval && !checker.doubtful(&[&format!("{key}.interval")]) {
+        let interval = humantime_serde::re::humantime::format_duration(check.interval);
+        let message = format!("must be at most the check's interval ({interval}), else runs would pile up");
+        checker.refuse(&format!("{key}.timeout"), message);
+    }
+    for (name, count) in [("rise", check.rise), ("fall", check.fall)] {
+        if count == 0 {
+            checker.refuse(&format!("{key}.{name}"), "must be at least 1");
+        }
+    }
+}
+
+fn target(kind: &CheckKind, key: &str, checker: &mut Checker<'_>) {
+    match kind {
+        CheckKind::Tcp { .. } | CheckKind::Grpc { .. } => {}
+        CheckKind::Http { url } => {
+            if !http_url(url) {
+                let message = "must be http://host[:port]/path, such as \"http://127.0.0.1:8080/healthz\"";
+                checker.refuse(&format!("{key}.url"), message);
+            }
+        }
+        CheckKind::Exec { command } => program(command, &format!("{key}.command"), checker),
+        CheckKind::Process { process: ProcessRef::Name(name) } => {
+            if name.is_empty() || name.len() > MAX_COMM {
+                let message =
+                    "must have 1 to 15 characters, as in /proc/<pid>/comm, which the kernel cuts there";
+                checker.refuse(&format!("{key}.process_name"), message);
+            }
+        }
+        CheckKind::Process { process: ProcessRef::PidFile(file) } => {
+            if file.as_os_str().is_empty() {
+                checker.refuse(&format!("{key}.pid_file"), "must not be empty");
+            }
+        }
+    }
+}
+
+fn http_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let plain = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#');
+    plain && (authority.parse::<Endpoint>().is_ok() || format!("{authority}:80").parse::<Endpoint>().is_ok())
+}
+
+fn hooks(group: &Group, key: &str, checker: &mut Checker<'_>) {
+    let hooks = &group.hooks;
+    for (name, hook) in [
+        ("start", &hooks.start),
+        ("stop", &hooks.stop),
+        ("promote", &hooks.promote),
+        ("demote", &hooks.demote),
+    ] {
+        let Some(Hook { command, timeout }) = hook else { continue };
+        let key = format!("{key}.hooks.{name}");
+        program(command, &format!("{key}.command"), checker);
+        if timeout.is_zero() || *timeout > MAX_WAIT {
+            checker.refuse(&format!("{key}.timeout"), "must be above 0 and at most 1 day; 10s is usual");
+        }
+    }
+}
+
+fn program(command: &[String], key: &str, checker: &mut Checker<'_>) {
+    if command.first().is_none_or(String::is_empty) {
+        let message =
+            "must hold a program and its arguments, such as [\"/usr/local/bin/promote\", \"--now\"]";
+        checker.refuse(key, message);
+    } else if command.iter().any(|part| part.contains('\0')) {
+        checker.refuse(key, "must not hold NUL characters, which no program can be given");
+    }
+}
+
+fn flap(group: &Group, key: &str, checker: &mut Checker<'_>) {
+    let flap = &group.flap;
+    if flap.half_life.is_zero() || flap.half_life > MAX_WAIT {
+        checker.refuse(&format!("{key}.flap.half_life"), "must be above 0 and at most 1 day; 1m is usual");
+    }
+    for (name, value) in [("suppress", flap.suppress), ("reuse", flap.reuse)] {
+        if !(value > 0.0 && value.is_finite()) {
+            checker.refuse(&format!("{key}.flap.{name}"), "must be above 0; a failure adds 1000");
+            return;
+        }
+    }
+    if flap.reuse >= flap.suppress && !checker.doubtful(&[&format!("{key}.flap.suppress")]) {
+        let message =
+            format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress);
+        checker.refuse(&format!("{key}.flap.reuse"), message);
+    }
+}
