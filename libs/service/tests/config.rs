@@ -233,6 +233,7 @@ fn a_default_that_does_not_fit_is_named_as_such() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn values_of_the_wrong_kind_say_what_is_wanted() {
     let cases = [
         (

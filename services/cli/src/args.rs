@@ -163,7 +163,7 @@ pub(crate) struct Switchover {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Maintenance {
-    /// The node is not chosen any more; what it holds it keeps
+    /// The node is not chosen any more; what it holds goes to a standby that is ready
     On(Member),
     /// The node may be chosen again
     Off(Member),

@@ -34,7 +34,10 @@ impl Ceilings {
     ///
     /// The first news of a slot is the ceiling as it was found, which is all a restarted seat knows of past epochs;
     /// the second is one block higher, so that the first takeover need not wait.
-    pub fn start(store: &Arc<Store>, slots: impl Iterator<Item = (GroupId, Slot)>) -> (Self, mpsc::Receiver<Raised>) {
+    pub fn start(
+        store: &Arc<Store>,
+        slots: impl Iterator<Item = (GroupId, Slot)>,
+    ) -> (Self, mpsc::Receiver<Raised>) {
         let (news, receiver) = mpsc::channel(NEWS);
         let wanted = slots.map(|(group, slot)| {
             let (sender, wanted) = watch::channel(Epoch(0));

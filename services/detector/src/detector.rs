@@ -7,11 +7,18 @@ use std::{
 };
 
 use tokio::sync::watch;
-use understudy_bus::{EventLog, Nats, paths::{FromNode, SeatSender}, store::Maintenance};
+use understudy_bus::{
+    EventLog, Nats,
+    paths::{FromNode, SeatSender},
+    store::Maintenance,
+};
 use understudy_lease::{SeatOutput, Standing};
-use understudy_service::{clock, telemetry::{self, PastSpan}};
+use understudy_service::{
+    clock,
+    telemetry::{self, PastSpan},
+};
 use understudy_wire::{
-    BootTime, CloudEvent, ClusterId, EventBody, Epoch, GroupId, Heartbeat, NodeId, Release, Slot, Subject,
+    BootTime, CloudEvent, ClusterId, Epoch, EventBody, GroupId, Heartbeat, NodeId, Release, Slot, Subject,
     event::trace_id, v1,
 };
 
@@ -133,7 +140,8 @@ impl Detector {
         if !self.conflict {
             self.conflict = true;
             let (at, rival) = (&presence.address, presence.incarnation);
-            let reason = format!("another process ({rival} at {at:?}) speaks for seat {seat}: neither grants");
+            let reason =
+                format!("another process ({rival} at {at:?}) speaks for seat {seat}: neither grants");
             tracing::error!("{reason}");
             self.tell_trouble(&reason);
         }
@@ -196,7 +204,9 @@ impl Detector {
 
     /// Sends what the machines of a group want sent, and sets its deadline anew.
     fn follow_up(&mut self, index: usize, now: BootTime) {
-        while let Some(output) = self.parts.groups[index].seat.as_mut().and_then(understudy_lease::Seat::poll_output) {
+        while let Some(output) =
+            self.parts.groups[index].seat.as_mut().and_then(understudy_lease::Seat::poll_output)
+        {
             self.carry_out(index, now, output);
         }
         for judged in self.parts.groups[index].judged(now) {
@@ -278,6 +288,8 @@ impl Detector {
             self.conflict = false;
         }
         let state = state(standing);
+        let nodes: usize = self.parts.groups.iter().map(Group::nodes).sum();
+        self.parts.metrics.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
         self.parts.presence.send_modify(|presence| {
             presence.state = state.to_owned();
             presence.late_nanos = u64::try_from(self.late.as_nanos()).unwrap_or(u64::MAX);

@@ -81,13 +81,19 @@ impl Group {
             tracing::warn!(group = %self.id, node = %heartbeat.node, %error, "a node is not judged");
             return None;
         }
-        let fresh = heartbeat.claims.iter().find(|claim| self.claimed.get(&claim.slot) < Some(&claim.epoch)).copied();
+        let fresh =
+            heartbeat.claims.iter().find(|claim| self.claimed.get(&claim.slot) < Some(&claim.epoch)).copied();
         if let Some(claim) = fresh {
             self.claimed.insert(claim.slot, claim.epoch);
         }
         self.latest.insert(heartbeat.node.clone(), (now, heartbeat));
         let claim = fresh?;
         Some((claim.slot, claim.epoch, self.elected.remove(&claim.slot)?))
+    }
+
+    /// Nodes heard since the start.
+    pub fn nodes(&self) -> usize {
+        self.latest.len()
     }
 
     /// The seat elected somebody.
@@ -143,7 +149,8 @@ impl Group {
     pub fn next_deadline(&self, now: BootTime) -> BootTime {
         let seat = self.seat.as_ref().map(Seat::next_deadline);
         let judge = self.judge.next_deadline().map(BootTime);
-        let reuse = self.damped.iter().filter_map(|node| self.flaps.get(node)?.reuse_at()).map(BootTime).min();
+        let reuse =
+            self.damped.iter().filter_map(|node| self.flaps.get(node)?.reuse_at()).map(BootTime).min();
         let far = now.after(std::time::Duration::from_secs(1));
         [seat, judge, reuse].into_iter().flatten().min().unwrap_or(far)
     }
@@ -172,7 +179,13 @@ impl Group {
             group: self.id.to_string(),
             active: self.config.active.into(),
             standby: self.config.standby.into(),
-            slots: self.config.slots.iter().enumerate().map(|(index, slot)| self.slot_status(now, index, slot)).collect(),
+            slots: self
+                .config
+                .slots
+                .iter()
+                .enumerate()
+                .map(|(index, slot)| self.slot_status(now, index, slot))
+                .collect(),
             nodes: self.latest.iter().map(node).collect(),
         }
     }

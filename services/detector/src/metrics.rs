@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge, histogram::{Histogram, exponential_buckets}},
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 

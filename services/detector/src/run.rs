@@ -16,7 +16,11 @@ use understudy_bus::{
 };
 use understudy_detection::{AccrualConfig, FailureDetectorConfig, FlapConfig, Threshold};
 use understudy_lease::{Identity, Rules, Seat};
-use understudy_service::{Frame, clock, config::{self, Config}, seat::own_seat};
+use understudy_service::{
+    Frame, clock,
+    config::{self, Config},
+    seat::own_seat,
+};
 use understudy_wire::{GroupId, Seat as SeatNumber, Slot, v1};
 
 use crate::{
@@ -57,7 +61,8 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
         Some(seat) => tracing::info!(%seat, source = own.source, "votes"),
         None => tracing::info!(source = own.source, "observes: no seat"),
     }
-    let source = if number == 0 { format!("observer/{}", frame.instance) } else { format!("detector/{number}") };
+    let source =
+        if number == 0 { format!("observer/{}", frame.instance) } else { format!("detector/{number}") };
     let nats = understudy_service::nats::connect(&config, &source).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let store = Arc::new(Store::start(&nats));

@@ -101,7 +101,8 @@ impl Announcing {
             }
             return None;
         }
-        let agreeing: Vec<_> = self.seen.iter().filter(|(_, sees)| **sees).map(|(node, _)| node.clone()).collect();
+        let agreeing: Vec<_> =
+            self.seen.iter().filter(|(_, sees)| **sees).map(|(node, _)| node.clone()).collect();
         if self.proved || needed == 0 || agreeing.len() < needed {
             return None;
         }

@@ -4,30 +4,50 @@ use understudy_lease::Why;
 use understudy_service::clock;
 use understudy_wire::{BootTime, NodeId, Slot, v1};
 
-use crate::executor::Executor;
+use crate::{executor::Executor, peers::Peer};
 
 /// Requests remembered, so that one that is sent again is answered the same and done once.
 const REMEMBERED: usize = 64;
 
 impl Executor {
     /// A switchover: `None` when another node holds the slot, whose business it then is.
+    ///
+    /// What is another's business stays so: a request that is sent again finds this node in possession because of it,
+    /// and must not be taken for a new one.
     pub fn switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
         if let Some((_, reply)) = self.asked.iter().find(|(known, _)| *known == request.request) {
-            return Some(reply.clone());
+            return reply.clone();
         }
+        let reply = self.answer_switchover(request);
+        self.asked.truncate(REMEMBERED - 1);
+        self.asked.push_front((request.request.clone(), reply.clone()));
+        reply
+    }
+
+    fn answer_switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
         let slot = Slot(u16::try_from(request.slot).ok()?);
         let now = clock::now();
         let tenure = self.tenures.get(&slot)?;
         let epoch = tenure.epoch.0;
         let serving = tenure.serving_at.is_some();
-        let chosen = if serving { self.successor(now, &request.to) } else { Err("the takeover is still under way".into()) };
+        let chosen = if serving {
+            self.successor(now, &request.to)
+        } else {
+            Err("the takeover is still under way".into())
+        };
         let (accepted, reason) = match &chosen {
             Ok(_) => (true, String::new()),
             Err(reason) => (false, reason.clone()),
         };
         let from = self.settings.node.to_string();
         let to = request.to.clone();
-        let reply = v1::SwitchoverReply { accepted, reason: reason.clone(), from: from.clone(), to: to.clone(), epoch };
+        let reply = v1::SwitchoverReply {
+            accepted,
+            reason: reason.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            epoch,
+        };
         let asked = v1::SwitchoverAsked {
             group: self.settings.group_id.to_string(),
             slot: request.slot,
@@ -41,8 +61,6 @@ impl Executor {
             self.holder.give_up(now, slot, Why::Switchover, successor);
         }
         self.tell(&request.request, &asked);
-        self.asked.truncate(REMEMBERED - 1);
-        self.asked.push_front((request.request.clone(), reply.clone()));
         Some(reply)
     }
 
@@ -67,7 +85,42 @@ impl Executor {
                 Some(reason) => reasons.push(reason),
             }
         }
-        let why = if reasons.is_empty() { "no other member was heard".to_owned() } else { reasons.join(", ") };
+        let why =
+            if reasons.is_empty() { "no other member was heard".to_owned() } else { reasons.join(", ") };
         Err(format!("no ready standby: {why}"))
+    }
+
+    /// Gives the slot back to a node that is preferred, once that has been able to take it for as long as the policy
+    /// says. Off unless configured: a move that nobody needs is a risk that nobody asked for.
+    pub(crate) fn fail_back(&mut self) {
+        let Some(stable) = self.settings.group.failback else { return };
+        let now = clock::now();
+        let able = |peer: &&Peer| {
+            let node = &peer.heartbeat.node;
+            peer.heartbeat.priority > self.settings.priority
+                && self.peers.obstacle(now, node, self.maintenance.contains(node)).is_none()
+        };
+        let preferred = self.peers.all().filter(able).max_by_key(|peer| peer.heartbeat.priority);
+        let preferred = preferred.map(|peer| peer.heartbeat.node.clone());
+        let since = match (&self.preferred, preferred) {
+            (Some((known, since)), Some(node)) if *known == node => *since,
+            (_, Some(node)) => {
+                self.preferred = Some((node, now));
+                now
+            }
+            (_, None) => {
+                self.preferred = None;
+                return;
+            }
+        };
+        let serving =
+            self.tenures.values().find(|tenure| tenure.serving_at.is_some()).map(|tenure| tenure.slot);
+        if let Some(slot) = serving
+            && now.since(since) >= stable
+            && let Some((node, _)) = self.preferred.take()
+        {
+            tracing::info!(%slot, %node, "the preferred node has been stable: failing back");
+            self.holder.give_up(now, slot, Why::Switchover, Some(node));
+        }
     }
 }

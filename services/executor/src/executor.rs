@@ -7,22 +7,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::{mpsc, watch}, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use understudy_bus::{EventLog, paths::NodeSender};
 use understudy_dns::Updater;
 use understudy_lease::{Holder, HolderOutput, Why};
 use understudy_service::{clock, config::Group};
 use understudy_wire::{
-    BootTime, ClusterId, EventBody, CloudEvent, GroupId, Heartbeat, Incarnation, NodeId, Seat, Slot, StandbyKind, v1,
+    BootTime, CloudEvent, ClusterId, EventBody, GroupId, Heartbeat, Incarnation, NodeId, Seat, Slot,
+    StandbyKind, v1,
 };
 
 use crate::{
-    history::History,
-    hooks::HookError,
-    leaving::Ending,
-    metrics::Metrics,
-    network::Network,
-    peers::Peers,
+    history::History, hooks::HookError, leaving::Ending, metrics::Metrics, network::Network, peers::Peers,
     tenure::Tenure,
 };
 
@@ -50,6 +49,8 @@ pub struct Settings {
     pub address: Option<IpAddr>,
     /// This process.
     pub incarnation: Incarnation,
+    /// Preference among the members, for failback.
+    pub priority: i32,
     /// Heartbeat interval, I.
     pub interval: Duration,
 }
@@ -97,7 +98,9 @@ pub struct Executor {
     pub(crate) courting: BTreeMap<Slot, BTreeMap<Seat, BootTime>>,
     pub(crate) running: BTreeMap<Slot, JoinHandle<()>>,
     pub(crate) hooks: mpsc::Sender<HookDone>,
-    pub(crate) asked: VecDeque<(String, v1::SwitchoverReply)>,
+    pub(crate) asked: VecDeque<(String, Option<v1::SwitchoverReply>)>,
+    /// A preferred node that could take over, and since when.
+    pub(crate) preferred: Option<(NodeId, BootTime)>,
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
     cooldown: Option<(BootTime, String)>,
     leaving: bool,
@@ -158,6 +161,7 @@ impl Executor {
             courting: BTreeMap::new(),
             running: BTreeMap::new(),
             asked: VecDeque::new(),
+            preferred: None,
             sightings: BTreeMap::new(),
             cooldown: None,
             leaving: false,
@@ -187,6 +191,7 @@ impl Executor {
         self.advance_endings().await;
         self.keep_up().await;
         self.push_state();
+        self.metrics.held.set(i64::try_from(self.tenures.len()).unwrap_or(i64::MAX));
     }
 
     /// Carries out what the lease machine wants.
@@ -296,6 +301,7 @@ impl Executor {
         }
         if now >= self.solicit_due {
             self.solicit_due = now.after(SOLICIT);
+            self.fail_back();
             let mine: BTreeSet<IpAddr> =
                 self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
             for vip in self.settings.group.slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()) {
@@ -358,9 +364,8 @@ impl Executor {
 
     fn all_guards(&self) -> Vec<v1::Guard> {
         let slots = self.settings.group.slots.iter();
-        let guards = slots.flat_map(|slot| {
-            crate::plan::guards(&self.settings.group, slot, self.settings.address)
-        });
+        let guards =
+            slots.flat_map(|slot| crate::plan::guards(&self.settings.group, slot, self.settings.address));
         guards.map(|guard| raw_guard(&guard)).collect()
     }
 

@@ -99,7 +99,8 @@ pub async fn run(hook: &Hook, occasion: &Occasion) -> Result<(), HookError> {
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|source| HookError::Start { command: program.clone(), source })?;
+    let mut child =
+        command.spawn().map_err(|source| HookError::Start { command: program.clone(), source })?;
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let mut group = Group(id.map(Pid::from_raw));
     let mut errors = child.stderr.take();

@@ -45,7 +45,9 @@ impl Executor {
                 tracing::error!("the heartbeat publisher is gone");
                 self.witness_lost();
             }
-            PublisherEvent::Refused(reason) => tracing::error!(reason, "the heartbeat publisher refuses this executor"),
+            PublisherEvent::Refused(reason) => {
+                tracing::error!(reason, "the heartbeat publisher refuses this executor");
+            }
         }
     }
 

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use understudy_lease::Why;
 use understudy_service::clock;
-use understudy_wire::{BootTime, Slot, v1::{self, StepOutcome}};
+use understudy_wire::{
+    BootTime, Slot,
+    v1::{self, StepOutcome},
+};
 
 use crate::{
     executor::{Executor, HookDone},
@@ -107,7 +110,8 @@ impl Executor {
     /// What comes after the release: nobody waits for it.
     pub(crate) async fn advance_endings(&mut self) {
         let idle = |ending: &Ending| ending.released && !ending.hook_runs;
-        let slots: Vec<_> = self.endings.iter().filter(|(_, ending)| idle(ending)).map(|(slot, _)| *slot).collect();
+        let slots: Vec<_> =
+            self.endings.iter().filter(|(_, ending)| idle(ending)).map(|(slot, _)| *slot).collect();
         for slot in slots {
             let Some(mut ending) = self.endings.remove(&slot) else { continue };
             while let Some(step) = ending.queue.pop_front() {
@@ -142,13 +146,24 @@ impl Executor {
         self.running.remove(&done.slot);
         let ending = self.endings.get_mut(&done.slot).filter(|_| matches!(done.step, "demote" | "stop"));
         let Some(ending) = ending else {
-            return if done.step == "demote" { Self::leftover_hook_ended(&done) } else { self.takeover_hook_ended(done) };
+            if done.step == "demote" {
+                Self::leftover_hook_ended(&done);
+            } else {
+                self.takeover_hook_ended(&done);
+            }
+            return;
         };
         let (outcome, detail) = outcome(&done.result);
         if done.result.is_err() {
             tracing::error!(slot = %done.slot, step = done.step, detail, "a hook of a demotion failed");
         }
-        ending.done.push(Done { name: done.step, started: done.started, ended: clock::now(), outcome, detail });
+        ending.done.push(Done {
+            name: done.step,
+            started: done.started,
+            ended: clock::now(),
+            outcome,
+            detail,
+        });
         ending.hook_runs = false;
     }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge, histogram::{Histogram, exponential_buckets}},
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 
@@ -37,7 +41,11 @@ impl Metrics {
         };
         registry.register("takeovers", "Slots taken over", metrics.takeovers.clone());
         registry.register("demotions", "Slots given up or lost", metrics.demotions.clone());
-        registry.register("grants_refused", "Grants and revokes that were not counted", metrics.refused.clone());
+        registry.register(
+            "grants_refused",
+            "Grants and revokes that were not counted",
+            metrics.refused.clone(),
+        );
         registry.register("dns_failures", "First failures of DNS updates", metrics.dns_failures.clone());
         registry.register("slots_held", "Slots held now", metrics.held.clone());
         let takeover = metrics.takeover_seconds.clone();

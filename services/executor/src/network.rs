@@ -50,7 +50,10 @@ impl Network {
             }
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::error!(cause, "no gate: only the lifetime of addresses ends a lost lease, to the second");
+                tracing::error!(
+                    cause,
+                    "no gate: only the lifetime of addresses ends a lost lease, to the second"
+                );
                 None
             }
         };
@@ -101,7 +104,10 @@ impl Network {
             None => self.remove_all(vips).await,
         };
         if let Err(error) = shut {
-            tracing::error!(cause = format!("{error:#}"), "the gate cannot be shut: ending the process shuts it");
+            tracing::error!(
+                cause = format!("{error:#}"),
+                "the gate cannot be shut: ending the process shuts it"
+            );
             std::process::abort();
         }
     }

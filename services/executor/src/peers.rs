@@ -45,7 +45,8 @@ impl Peers {
     /// Takes a heartbeat in.
     pub fn heard(&mut self, now: BootTime, heartbeat: Heartbeat) {
         if self.members.len() >= MAX_PEERS && !self.members.contains_key(&heartbeat.node) {
-            let oldest = self.members.iter().min_by_key(|(_, peer)| peer.heard_at).map(|(node, _)| node.clone());
+            let oldest =
+                self.members.iter().min_by_key(|(_, peer)| peer.heard_at).map(|(node, _)| node.clone());
             oldest.map(|node| self.members.remove(&node));
         }
         let mut claims = self.members.remove(&heartbeat.node).map(|peer| peer.claims).unwrap_or_default();
@@ -66,7 +67,9 @@ impl Peers {
 
     /// Why `node` could not take a slot over now; `None`: it could.
     pub fn obstacle(&self, now: BootTime, node: &NodeId, maintenance: bool) -> Option<String> {
-        let Some(peer) = self.members.get(node) else { return Some(format!("{node} is not a member that was heard")) };
+        let Some(peer) = self.members.get(node) else {
+            return Some(format!("{node} is not a member that was heard"));
+        };
         let heartbeat = &peer.heartbeat;
         let because = |why: String| Some(format!("{node} {why}"));
         if now.since(peer.heard_at) > self.fresh {

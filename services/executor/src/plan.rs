@@ -193,7 +193,8 @@ pub fn describe_all(
     durations: &Durations,
 ) -> String {
     let describe = |(index, slot): (usize, &SlotConfig)| {
-        let (number, guards) = (Slot(u16::try_from(index).unwrap_or(u16::MAX)), guards(group, slot, node_address));
+        let (number, guards) =
+            (Slot(u16::try_from(index).unwrap_or(u16::MAX)), guards(group, slot, node_address));
         let up = takeover(group, slot, kind, &guards).describe(durations);
         let down = demotion(group, slot, kind, &guards).describe(durations);
         format!("slot {number}: takeover\n{up}slot {number}: demotion\n{down}")

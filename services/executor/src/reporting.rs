@@ -1,8 +1,15 @@
 //! What others learn of a takeover: its record, the name servers' answers, its trace.
 
 use understudy_dns::{Answer, Outcome};
-use understudy_service::{clock, telemetry::{self, PastSpan}};
-use understudy_wire::{BootTime, Slot, event::trace_id, v1::{self, StepOutcome}};
+use understudy_service::{
+    clock,
+    telemetry::{self, PastSpan},
+};
+use understudy_wire::{
+    BootTime, Slot,
+    event::trace_id,
+    v1::{self, StepOutcome},
+};
 
 use crate::{executor::Executor, tenure::Tenure};
 
@@ -49,7 +56,6 @@ impl Executor {
             epoch: outcome.epoch,
             name: outcome.name.clone(),
             server: outcome.server.to_string(),
-            addresses: Vec::new(),
             answer: answer.to_owned(),
             reason,
             attempts: outcome.attempts,

@@ -19,7 +19,10 @@ use understudy_bus::{
 };
 use understudy_dns::{Outcome, TsigKey, Updater, Zone};
 use understudy_lease::{Holder, Identity, Rules};
-use understudy_service::{Frame, Hopeless, clock, config::{Config, Dns, RecordAddress}};
+use understudy_service::{
+    Frame, Hopeless, clock,
+    config::{Config, Dns, RecordAddress},
+};
 use understudy_vip::neighbours::Sighting;
 use understudy_wire::{Heartbeat, Holder as HolderId, Incarnation, v1};
 
@@ -57,7 +60,10 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
     let settings = settings(config)?;
     let history = History::read(&config.node.state_dir);
     if dry_run {
-        print!("{}", plan::describe_all(&settings.group, settings.kind, settings.address, &history.durations()));
+        print!(
+            "{}",
+            plan::describe_all(&settings.group, settings.kind, settings.address, &history.durations())
+        );
         return Ok(());
     }
     let (network, sightings, leftovers) = network(&frame, &settings).await?;
@@ -176,6 +182,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         kind: config.node.standby,
         address: config.node.address,
         incarnation,
+        priority: config.node.priority,
         interval: config.lease.interval,
     })
 }
@@ -202,7 +209,9 @@ async fn network(
     let slots = &settings.group.slots;
     let needs_address = slots.iter().any(|slot| slot.record_address() == RecordAddress::Node);
     if needs_address && settings.address.is_none() {
-        anyhow::bail!("node.address is not set, but a slot without VIP or a record that follows the node needs it");
+        anyhow::bail!(
+            "node.address is not set, but a slot without VIP or a record that follows the node needs it"
+        );
     }
     let vips: Vec<IpAddr> = slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()).collect();
     let guards: BTreeSet<_> =
@@ -220,7 +229,8 @@ async fn updater(dns: Option<&Dns>) -> anyhow::Result<Option<(Updater, mpsc::Rec
         servers.extend(found.with_context(|| format!("dns.servers: looking {server} up"))?.take(1));
     }
     let key = dns.key.as_ref().map(tsig_key).transpose()?;
-    let zone = Zone { servers, origin: dns.zone.as_str().to_owned(), key, ttl: ttl(dns.ttl), timeout: dns.timeout };
+    let zone =
+        Zone { servers, origin: dns.zone.as_str().to_owned(), key, ttl: ttl(dns.ttl), timeout: dns.timeout };
     let timing = understudy_dns::Timing { recheck: dns.recheck, ..Default::default() };
     Ok(Some(Updater::start(zone, timing)))
 }

@@ -3,8 +3,14 @@
 use std::net::IpAddr;
 
 use understudy_dns::Desired;
-use understudy_service::{clock, config::{Hook, RecordAddress}};
-use understudy_wire::{BootTime, Epoch, Heartbeat, NodeId, Seat, Slot, v1::{self, StepOutcome}};
+use understudy_service::{
+    clock,
+    config::{Hook, RecordAddress},
+};
+use understudy_wire::{
+    BootTime, Epoch, Heartbeat, NodeId, Seat, Slot,
+    v1::{self, StepOutcome},
+};
 
 use crate::{
     announcing::{Announcing, Change},
@@ -189,12 +195,14 @@ impl Executor {
     }
 
     /// A hook of a takeover ended.
-    pub(crate) fn takeover_hook_ended(&mut self, done: HookDone) {
-        let Some(tenure) = self.tenures.get_mut(&done.slot).filter(|tenure| tenure.wait == Wait::Hook) else { return };
+    pub(crate) fn takeover_hook_ended(&mut self, done: &HookDone) {
+        let Some(tenure) = self.tenures.get_mut(&done.slot).filter(|tenure| tenure.wait == Wait::Hook) else {
+            return;
+        };
         let now = clock::now();
         let (outcome, detail) = outcome(&done.result);
         tenure.note(done.step, done.started, now, outcome, detail.clone());
-        match done.result {
+        match &done.result {
             Ok(()) => {
                 tenure.wait = Wait::Nothing;
                 self.history.add(done.step, now.since(done.started));
@@ -209,12 +217,8 @@ impl Executor {
             RecordAddress::Node => self.settings.address.into_iter().collect(),
         };
         let now = clock::now();
-        let wanted = Desired {
-            name: name.to_owned(),
-            slot: tenure.slot.0.into(),
-            epoch: tenure.epoch.0,
-            addresses,
-        };
+        let wanted =
+            Desired { name: name.to_owned(), slot: tenure.slot.0.into(), epoch: tenure.epoch.0, addresses };
         let refused = match &self.dns {
             Some(dns) => dns.set(wanted).err().map(|error| error.to_string()),
             None => Some("no [dns] section".to_owned()),

@@ -147,9 +147,10 @@ impl Tenure {
 
     /// Whether the workload is being started or promoted: not to be judged by its checks yet.
     pub fn starting(&self) -> bool {
-        let pending = self.queue.iter().any(|step| {
-            matches!(step, Step::Start(_) | Step::AwaitHealthy | Step::Promote(_))
-        });
+        let pending = self
+            .queue
+            .iter()
+            .any(|step| matches!(step, Step::Start(_) | Step::AwaitHealthy | Step::Promote(_)));
         pending && self.serving_at.is_none()
     }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge, histogram::{Histogram, exponential_buckets}},
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 
@@ -32,7 +36,12 @@ impl Metrics {
         registry.register("witness_releases", "Releases sent for a dead executor", releases);
         registry.register("workload_healthy", "1 while every check is up", metrics.healthy.clone());
         let lateness = metrics.lateness.clone();
-        registry.register_with_unit("heartbeat_lateness", "How late heartbeats left", Unit::Seconds, lateness);
+        registry.register_with_unit(
+            "heartbeat_lateness",
+            "How late heartbeats left",
+            Unit::Seconds,
+            lateness,
+        );
         metrics
     }
 

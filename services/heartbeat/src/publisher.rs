@@ -2,19 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use understudy_bus::{node_link::{LinkEvent, NodeLinkServer}, paths::NodeSender};
-use understudy_service::{clock, telemetry::{self, PastSpan}};
+use understudy_bus::{
+    node_link::{LinkEvent, NodeLinkServer},
+    paths::NodeSender,
+};
+use understudy_service::{
+    clock,
+    telemetry::{self, PastSpan},
+};
 use understudy_wire::{
     BootId, BootTime, Claim, ClusterId, GroupId, Health, Heartbeat, Holder, Incarnation, NodeId, Release,
     SlotRelease, StandbyKind, event::trace_id, v1,
 };
 
-use crate::{
-    checks::HealthReport,
-    load::Load,
-    metrics::Metrics,
-    witness::Witness,
-};
+use crate::{checks::HealthReport, load::Load, metrics::Metrics, witness::Witness};
 
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
@@ -89,7 +90,9 @@ impl Publisher {
             LinkEvent::State(state) => {
                 // A tick changes nothing but the version; everything else others must know at once.
                 let known = self.executor.as_ref().map(|executor| &executor.state);
-                let same = known.is_some_and(|known| v1::ExecutorState { version: state.version, ..known.clone() } == *state);
+                let same = known.is_some_and(|known| {
+                    v1::ExecutorState { version: state.version, ..known.clone() } == *state
+                });
                 self.changed |= !same;
                 self.executor = Some(Executor { state: *state, heard_at: now });
             }
@@ -224,10 +227,12 @@ impl Publisher {
     }
 
     fn details(&self, executor: Option<&v1::ExecutorState>, health: Health) -> v1::Details {
-        let failing = self.health.failing().map(|check| {
-            format!("{}: {}", check.name, check.reason.as_deref().unwrap_or("is down"))
-        });
-        let mut reasons: Vec<String> = if health == Health::Unhealthy { failing.collect() } else { Vec::new() };
+        let failing = self
+            .health
+            .failing()
+            .map(|check| format!("{}: {}", check.name, check.reason.as_deref().unwrap_or("is down")));
+        let mut reasons: Vec<String> =
+            if health == Health::Unhealthy { failing.collect() } else { Vec::new() };
         match executor {
             Some(state) if !state.reason.is_empty() => reasons.push(state.reason.clone()),
             Some(_) => {}
@@ -261,7 +266,9 @@ impl Publisher {
             name: check.name.clone(),
             up: check.up(),
             reason: check.reason.clone().unwrap_or_default(),
-            latency_nanos: check.latency.map_or(0, |latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
+            latency_nanos: check
+                .latency
+                .map_or(0, |latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
         };
         self.health.checks.iter().map(result).collect()
     }
@@ -302,7 +309,6 @@ impl Publisher {
 fn claims(raw: &[v1::SlotEpoch]) -> Vec<Claim> {
     raw.iter().filter_map(|raw| Claim::try_from(*raw).ok()).collect()
 }
-
 
 fn releases(raw: &[v1::SlotRelease]) -> Vec<SlotRelease> {
     raw.iter().filter_map(|raw| SlotRelease::try_from(raw.clone()).ok()).collect()

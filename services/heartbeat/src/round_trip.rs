@@ -25,7 +25,8 @@ pub async fn measure(detectors: &[String]) -> Option<Duration> {
 }
 
 async fn sample(detector: &str) -> Option<Duration> {
-    let endpoint = Endpoint::from_shared(format!("http://{detector}")).ok()?.connect_timeout(LIMIT).tcp_nodelay(true);
+    let endpoint =
+        Endpoint::from_shared(format!("http://{detector}")).ok()?.connect_timeout(LIMIT).tcp_nodelay(true);
     let channel = timeout(LIMIT, endpoint.connect()).await.ok()?.ok()?;
     let mut client = HealthClient::new(channel);
     let mut longest = Duration::ZERO;

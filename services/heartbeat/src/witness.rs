@@ -26,7 +26,8 @@ impl Witness {
     /// Takes over from the last state of the executor `holder`. `None` when it held nothing, when it left on purpose,
     /// or when it guarded something that cannot be proved shut from here. Proofs are tried for one `lease`.
     pub fn of(holder: Holder, state: &v1::ExecutorState, now: BootTime, lease: Duration) -> Option<Self> {
-        let slots: Vec<_> = state.claims.iter().filter_map(|claim| u16::try_from(claim.slot).ok()).map(Slot).collect();
+        let slots: Vec<_> =
+            state.claims.iter().filter_map(|claim| u16::try_from(claim.slot).ok()).map(Slot).collect();
         if slots.is_empty() || state.leaving {
             return None;
         }

@@ -41,6 +41,8 @@ impl Stage {
     /// When it does not come up.
     pub fn with(test: &'static str, plan: Plan) -> Result<Self> {
         let deployment = Deployment::start(plan)?;
+        // Until the test has come to its good end.
+        deployment.network.keep_folder(true);
         let probe = deployment.probe()?;
         deployment.wait_first(&probe)?;
         let names = deployment.knot.as_ref().map(|knot| {
@@ -98,11 +100,8 @@ impl Stage {
         wait_until("the watch is over", span + SOON, || self.probe.mark() >= end)?;
         let history = self.probe.snapshot();
         let gap = history.longest_gap(since, self.probe.mark());
-        let others: Vec<_> = history
-            .tenures()
-            .into_iter()
-            .filter(|(other, _, last)| other != node && *last > since)
-            .collect();
+        let others: Vec<_> =
+            history.tenures().into_iter().filter(|(other, _, last)| other != node && *last > since).collect();
         let bound = Duration::from_millis(100);
         self.note(fault, gap, Some(bound));
         ensure!(others.is_empty(), "{fault}: the slot moved: {others:?}");
@@ -146,6 +145,7 @@ impl Stage {
     pub fn end(self) -> Result<()> {
         let history = self.probe.finish();
         let two = history.two_answering_at();
+        self.deployment.network.keep_folder(!two.is_empty());
         ensure!(two.is_empty(), "two nodes answered for the VIP in {} ms: {:?}", two.len(), two.first());
         Ok(())
     }

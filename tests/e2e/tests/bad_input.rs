@@ -1,11 +1,19 @@
 //! What anybody could send: refused or counted, nothing crashes, nothing moves.
 
-use std::{io::{Read as _, Write as _}, net::{SocketAddr, TcpStream}, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use understudy_e2e::{SOON, Stage};
-use understudy_lab::{Host, deployment::{DETECTOR_PAGES, DIRECT_PORT, EXECUTOR_PAGES}, fetch, wait_until};
+use understudy_lab::{
+    Host,
+    deployment::{DETECTOR_PAGES, DIRECT_PORT, EXECUTOR_PAGES},
+    fetch, wait_until,
+};
 use understudy_wire::v1;
 
 /// Publishes raw bytes with the NATS client protocol and waits for the server to have taken them (PONG), or to have
@@ -106,7 +114,11 @@ fn nonsense_is_counted_and_moves_nothing() -> Result<()> {
     let since = stage.probe.mark();
     let server = deployment.nats.servers()[0].host().socket(understudy_lab::CLIENT_PORT);
     publish(&deployment.client, server, nonsense())?;
-    publish(&deployment.client, server, vec![("understudy.lab.heartbeat.web.web-a".into(), vec![0; 10 << 20])])?;
+    publish(
+        &deployment.client,
+        server,
+        vec![("understudy.lab.heartbeat.web.web-a".into(), vec![0; 10 << 20])],
+    )?;
     // The direct path: not even HTTP/2.
     let detector = deployment.detectors[0].host().socket(DIRECT_PORT);
     deployment.client.enter(|| {

@@ -1,6 +1,11 @@
 //! What is left of a failover: one record with the time of each step, one trace over all services, pages.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::{Arc, Mutex}, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use opentelemetry_proto::tonic::{
@@ -40,13 +45,17 @@ fn every_takeover_leaves_one_record_with_its_steps() -> Result<()> {
     for step in ["add address", "open gate", "announce", "DNS", "verify", "grants", "suspectedMs"] {
         ensure!(text.contains(step), "{step} is missing in {text}");
     }
-    ensure!(text.contains("failover") && text.contains("web-a"), "cause or previous holder is missing in {text}");
+    ensure!(
+        text.contains("failover") && text.contains("web-a"),
+        "cause or previous holder is missing in {text}"
+    );
     stage.end()
 }
 
 fn is_takeover(event: &serde_json::Value, epoch: u64) -> bool {
     let text = event.to_string();
-    text.contains("v1.Takeover\"") && (text.contains(&format!("\"{epoch}\"")) || text.contains(&format!(":{epoch},")))
+    text.contains("v1.Takeover\"")
+        && (text.contains(&format!("\"{epoch}\"")) || text.contains(&format!(":{epoch},")))
 }
 
 /// Spans as they came: service and trace.
@@ -84,7 +93,8 @@ fn one_trace_spans_a_failover_over_all_services() -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
         // Ends with the test's process.
-        let _ = runtime.block_on(Server::builder().add_service(TraceServiceServer::new(collector)).serve(address));
+        let _ = runtime
+            .block_on(Server::builder().add_service(TraceServiceServer::new(collector)).serve(address));
     })?;
     stage.fails_over("active cut off the network", "web-b", LEASE_AND_A_BIT, |deployment| {
         deployment.network.isolate("web-a")
@@ -119,7 +129,11 @@ fn every_service_has_its_pages() -> Result<()> {
     ] {
         let page = |path: &str| fetch(client, host.socket(port), path, SOON);
         let metrics = page("/metrics")?;
-        ensure!(metrics.status == 200 && metrics.body.contains(metric), "{metric} is not in {}", metrics.body);
+        ensure!(
+            metrics.status == 200 && metrics.body.contains(metric),
+            "{metric} is not in {}",
+            metrics.body
+        );
         ensure!(metrics.body.ends_with("# EOF\n"), "not OpenMetrics: {}", metrics.body);
         for path in ["/healthz", "/readyz"] {
             let found = page(path)?;
@@ -129,7 +143,9 @@ fn every_service_has_its_pages() -> Result<()> {
     // An executor without its publisher lives, but is not ready, and says why.
     stage.deployment.node("web-c").heartbeat.kill9()?;
     wait_until("the executor of web-c is not ready", SOON, || {
-        let ready = fetch(client, stage.deployment.node("web-c").host.socket(EXECUTOR_PAGES), "/readyz", SOON).ok()?;
+        let ready =
+            fetch(client, stage.deployment.node("web-c").host.socket(EXECUTOR_PAGES), "/readyz", SOON)
+                .ok()?;
         (ready.status == 503 && ready.body.contains("heartbeat publisher")).then_some(())
     })?;
     stage.end()

@@ -14,7 +14,8 @@ fn two_detectors_on_one_seat_refuse_and_say_so() -> Result<()> {
     let twin = detector_on_seat(&host, &stage.deployment.config(), "1")?;
     stage.deployment.wait_status("both processes are in conflict", |status| {
         let detectors = status["seats"]["detectors"].as_array()?;
-        let conflicts = detectors.iter().filter(|detector| detector["seat"] == 1 && detector["state"] == "conflict");
+        let conflicts =
+            detectors.iter().filter(|detector| detector["seat"] == 1 && detector["state"] == "conflict");
         (conflicts.count() == 2).then_some(())
     })?;
     wait_until("the conflict is in the history", SOON, || {
@@ -35,7 +36,10 @@ fn a_detector_beyond_the_seats_observes() -> Result<()> {
     let _observer = detector_on_seat(&host, &stage.deployment.config(), "4")?;
     stage.deployment.wait_status("the fourth detector observes", |status| {
         let detectors = status["seats"]["detectors"].as_array()?;
-        detectors.iter().any(|detector| detector["seat"] == 0 && detector["state"] == "observing").then_some(())
+        detectors
+            .iter()
+            .any(|detector| detector["seat"] == 0 && detector["state"] == "observing")
+            .then_some(())
     })?;
     stage.nothing_moves("an observer joins", "web-a", since, Duration::from_secs(1))?;
     ensure!(stage.deployment.wait_granting().is_ok(), "the three seats go on granting");

@@ -4,7 +4,11 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use understudy_e2e::{SOON, Stage};
-use understudy_lab::{Deployment, deployment::{Plan, VIP, VIP6, http_check}, wait_until};
+use understudy_lab::{
+    Deployment,
+    deployment::{Plan, VIP, VIP6, http_check},
+    wait_until,
+};
 
 /// T + 100 ms at T = 300 ms, and half a second for the hooks.
 const WITH_HOOKS: Duration = Duration::from_millis(900);
@@ -72,9 +76,12 @@ fn a_promote_hook_that_fails_gives_the_slot_to_the_next() -> Result<()> {
 fn a_promote_hook_that_hangs_is_killed_and_the_next_follows() -> Result<()> {
     let promote = "{ command = [\"/bin/sh\", \"-c\", \"test $UNDERSTUDY_NODE != web-b || sleep 60\"], timeout = \"300ms\" }";
     let stage = Stage::with("hook hangs", plan_with_hooks("hangs", promote))?;
-    stage.fails_over("failover past a hanging standby", "web-c", Duration::from_millis(1_500), |deployment| {
-        deployment.network.isolate("web-a")
-    })?;
+    stage.fails_over(
+        "failover past a hanging standby",
+        "web-c",
+        Duration::from_millis(1_500),
+        |deployment| deployment.network.isolate("web-a"),
+    )?;
     stage.end()
 }
 
@@ -134,17 +141,37 @@ fn dry_run_prints_both_plans_and_touches_nothing() -> Result<()> {
         .arg("--dry-run")
         .arg("--config")
         .arg(stage.deployment.config())
-        .envs([("UNDERSTUDY_NODE__NAME", "web-b"), ("UNDERSTUDY_NODE__GROUP", "web"), ("UNDERSTUDY_NODE__INTERFACE", "eth0")])
+        .envs([
+            ("UNDERSTUDY_NODE__NAME", "web-b"),
+            ("UNDERSTUDY_NODE__GROUP", "web"),
+            ("UNDERSTUDY_NODE__INTERFACE", "eth0"),
+        ])
         .env("UNDERSTUDY_NODE__STATE_DIR", Path::new("/nonexistent"))
         .output()
         .context("running the executor")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let steps: Vec<_> = text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+    let steps: Vec<_> =
+        text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
     let wanted = [
-        "slot 0:", "promote: /bin/sh", "add address", "add address", "open gate", "announce 10.77.0.100",
-        "announce fd77::100", "DNS web.ha.test.", "verify 10.77.0.100", "verify fd77::100", "= no",
-        "slot 0:", "shut gate", "release", "remove address", "remove address", "demote: /bin/sh", "= no",
+        "slot 0:",
+        "promote: /bin/sh",
+        "add address",
+        "add address",
+        "open gate",
+        "announce 10.77.0.100",
+        "announce fd77::100",
+        "DNS web.ha.test.",
+        "verify 10.77.0.100",
+        "verify fd77::100",
+        "= no",
+        "slot 0:",
+        "shut gate",
+        "release",
+        "remove address",
+        "remove address",
+        "demote: /bin/sh",
+        "= no",
     ];
     ensure!(steps == wanted, "unexpected plan:\n{text}");
     stage.end()

@@ -43,7 +43,8 @@ fn row_11_switchover_without_a_ready_standby_is_refused() -> Result<()> {
         (&["switchover", "--group", "web", "--to", "nobody"], "nobody is not a member"),
     ] {
         let output = stage.deployment.understudy(arguments)?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(!output.status.success(), "{arguments:?} was not refused: {said}");
         ensure!(said.contains(reason), "{arguments:?}: the reason {reason:?} is not in {said:?}");
     }
@@ -55,7 +56,8 @@ fn row_11_switchover_without_a_ready_standby_is_refused() -> Result<()> {
 fn maintenance_moves_the_slot_and_keeps_it_away() -> Result<()> {
     let stage = Stage::set("maintenance")?;
     let maintenance = |state: &'static str| {
-        let output = stage.deployment.understudy(&["maintenance", state, "--group", "web", "--node", "web-a"])?;
+        let output =
+            stage.deployment.understudy(&["maintenance", state, "--group", "web", "--node", "web-a"])?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     };

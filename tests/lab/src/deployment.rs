@@ -1,6 +1,12 @@
 //! A whole deployment: NATS, detectors, a name server and the nodes of one group, each on its own host.
 
-use std::{fmt::Write as _, net::{IpAddr, SocketAddr}, path::{Path, PathBuf}, process::Output, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -149,6 +155,7 @@ impl Deployment {
     /// When a part does not come up.
     pub fn start(plan: Plan) -> Result<Self> {
         let network = Network::create(&plan.name)?;
+        network.keep_folder(true);
         let client = network.host_numbered("client", 5)?;
         let nats_hosts = hosts(&network, "nats", 11, plan.nats)?;
         let detector_hosts = hosts(&network, "detector", 21, plan.detectors)?;
@@ -169,6 +176,7 @@ impl Deployment {
             detector_hosts.iter().map(|host| detector(host, &config)).collect::<Result<Vec<_>>>()?;
         let members = node_hosts.iter().zip(&plan.members);
         let nodes = members.map(|(host, member)| node(host, member, &config)).collect::<Result<Vec<_>>>()?;
+        network.keep_folder(false);
         Ok(Self { plan, nodes, detectors, nats, knot, client, network })
     }
 
@@ -234,7 +242,11 @@ impl Deployment {
     ///
     /// # Errors
     /// When it does not within the deadline.
-    pub fn wait_status<T>(&self, what: &str, mut wanted: impl FnMut(&serde_json::Value) -> Option<T>) -> Result<T> {
+    pub fn wait_status<T>(
+        &self,
+        what: &str,
+        mut wanted: impl FnMut(&serde_json::Value) -> Option<T>,
+    ) -> Result<T> {
         let seen = wait_until(what, GRANTING, || {
             let output = self.understudy(&["status", "--json"]).ok()?;
             wanted(&serde_json::from_slice(&output.stdout).ok()?)
@@ -272,7 +284,10 @@ impl Deployment {
 }
 
 fn hosts(network: &Network, kind: &str, first: u8, count: usize) -> Result<Vec<Host>> {
-    (1..=count).zip(first..).map(|(index, number)| network.host_numbered(&format!("{kind}-{index}"), number)).collect()
+    (1..=count)
+        .zip(first..)
+        .map(|(index, number)| network.host_numbered(&format!("{kind}-{index}"), number))
+        .collect()
 }
 
 /// Starts a detector; its seat is the number in its host's name.
@@ -319,7 +334,8 @@ fn configuration(plan: &Plan, nats: &NatsCluster, detectors: &[Host], knot: Opti
     if plan.members.is_empty() {
         bail!("a deployment needs nodes");
     }
-    let quoted = |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
+    let quoted =
+        |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
     let direct = detectors.iter().map(|host| host.socket(DIRECT_PORT).to_string()).collect();
     let (interval, lease) = (plan.interval.as_millis(), plan.lease.as_millis());
     let mut text = format!(

@@ -15,8 +15,8 @@ pub struct Group {
     pub active: u16,
     /// M: nodes that wait.
     pub standby: u16,
-    /// How many other nodes must see the holder behind a VIP before a takeover counts as proved; without it all that
-    /// report.
+    /// How many other nodes must see the holder behind a VIP before a takeover counts as proved; without it half
+    /// of the others that are heard, rounded up.
     pub witnesses: Option<u16>,
     /// How long the preferred node must have been fit before it gets its slot back; `None`: never.
     #[serde(deserialize_with = "types::failback")]

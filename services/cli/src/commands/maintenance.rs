@@ -50,7 +50,7 @@ async fn set(session: &Session, member: &Member, on: bool) -> anyhow::Result<u8>
     output::print(&format!("{group}: maintenance of {node} {word}\n"))?;
     if let Some(slot) = held {
         eprintln!(
-            "note: {node} keeps slot {slot}; to move it: understudy switchover --group {group} --slot {slot}"
+            "note: {node} holds slot {slot}; it goes to a ready standby, and stays while there is none"
         );
     }
     Ok(exit::OK)

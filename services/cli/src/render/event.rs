@@ -97,15 +97,10 @@ fn proved(body: &TakeoverProved) -> String {
 
 fn dns(body: &DnsUpdated) -> String {
     let DnsUpdated { slot, epoch, answer, attempts, after_ms, reason, .. } = body;
-    let addresses = if body.addresses.is_empty() {
-        String::new()
-    } else {
-        format!(" = {}", plain(&body.addresses.join(" ")))
-    };
     let (name, server) = (plain(&body.name), plain(&body.server));
     let tries = if *attempts == 1 { "try" } else { "tries" };
     format!(
-        "slot {slot}: DNS {name}{addresses} at {server}: {}, epoch {epoch}, {attempts} {tries}, {}{}",
+        "slot {slot}: DNS {name} at {server}: {}, epoch {epoch}, {attempts} {tries}, {}{}",
         plain(answer),
         span(*after_ms),
         because(reason)

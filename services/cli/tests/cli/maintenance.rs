@@ -48,10 +48,7 @@ async fn on_and_off_are_durable_and_listed() {
     assert_eq!((ended.code, ended.out.as_str()), (0, "web: maintenance of web-b on\n"), "{ended:?}");
     // The holder keeps its slot, which must be said.
     let ended = set("on", "web-a");
-    assert!(
-        ended.err.contains("web-a keeps slot 0; to move it: understudy switchover --group web --slot 0"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains("web-a holds slot 0; it goes to a ready standby"), "{ended:?}");
     let list = |args: &[&str]| server.run(&[&["maintenance", "list", "--timeout", "15s"], args].concat());
     assert_eq!(list(&[]).out, "web  web-a\nweb  web-b\n");
     assert_eq!(

@@ -8,7 +8,7 @@ mod sweep;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +37,7 @@ pub struct Network {
     switch: String,
     hosts: Mutex<BTreeMap<String, Host>>,
     faults: Mutex<Faults>,
+    keep: AtomicBool,
 }
 
 impl Network {
@@ -61,6 +62,7 @@ impl Network {
             folder,
             hosts: Mutex::default(),
             faults: Mutex::default(),
+            keep: AtomicBool::new(false),
         };
         // From here on a failure drops the network, which removes what is there already.
         std::fs::create_dir_all(&network.folder)
@@ -166,6 +168,11 @@ impl Network {
         Ok(host)
     }
 
+    /// Whether the folder with the logs stays when the network goes: for a test that ends with an error.
+    pub fn keep_folder(&self, keep: bool) {
+        self.keep.store(keep, Ordering::Relaxed);
+    }
+
     /// Prefix of all its namespaces, unique on the machine.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -189,7 +196,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         sweep::remove(&self.prefix);
         sweep::unregister(&self.prefix);
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.keep.load(Ordering::Relaxed) {
             eprintln!("logs of the failed run are kept in {}", self.folder.display());
         } else {
             sweep::remove_folder(&self.folder);
