@@ -55,7 +55,11 @@ fn render(lines: &[Line]) -> String {
         0 => "all within their bounds".to_owned(),
         over => format!("{over} over their bound"),
     };
-    format!("gaps that the client saw, in milliseconds\n\n{}\n{} gaps, {verdict}\n", table(&header, &rows), lines.len())
+    format!(
+        "gaps that the client saw, in milliseconds\n\n{}\n{} gaps, {verdict}\n",
+        table(&header, &rows),
+        lines.len()
+    )
 }
 
 fn row(line: &Line) -> Vec<String> {

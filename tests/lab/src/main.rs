@@ -7,7 +7,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "understudy-lab", version, about = "Demo, the workload of demo and tests, and cleaning up after them")]
+#[command(
+    name = "understudy-lab",
+    version,
+    about = "Demo, the workload of demo and tests, and cleaning up after them"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -77,29 +77,38 @@ impl Places {
 /// Commands for another terminal; lines of commands are as long as they must be.
 fn instructions(places: &Places) -> String {
     let Places { client, node, name, executor, dns, understudy, config, folder, pids } = places;
+    let inside = format!("ip netns exec {client}");
     let mut text = format!(
         "\nThe deployment goes on until Ctrl-C. In another terminal, as root, from this folder:\n\n\
-         understudy() {{ ip netns exec {client} {understudy} --config {config} \"$@\"; }}\n\
+         understudy() {{ {inside} \\\n    {understudy} --config {config} \"$@\"; }}\n\
          understudy status\n\
          understudy watch\n\
          understudy events --last 3\n\
          understudy switchover --group web --to web-b\n\
-         understudy maintenance on --group web --node web-a\n\n\
-         ip netns exec {client} curl -s http://{VIP}:{PORT}/             # who serves\n\
-         ip netns exec {client} kdig @{dns} {NAME} A +short\n\
-         ip netns exec {client} kdig @{dns} _understudy.{NAME} TXT +short\n\n\
-         ip -n {node} link set eth0 down                # cuts {name} off\n\
-         ip -n {node} link set eth0 up                  # and back\n\
-         kill -STOP {executor}; sleep 5; kill -CONT {executor}    # the executor of {name}\n\
-         ip netns pids {node} | xargs kill -9           # all processes of {name} at once\n\n\
-         What ends is started again after two seconds. Logs are in {folder}; pids:\n\n"
+         understudy maintenance on --group web --node web-a\n\n"
     );
+    text += &remark(&format!("{inside} curl -s http://{VIP}:{PORT}/"), "who serves");
+    text += &format!("{inside} kdig @{dns} {NAME} A +short\n");
+    text += &format!("{inside} kdig @{dns} _understudy.{NAME} TXT +short\n\n");
+    text += &remark(&format!("ip -n {node} link set eth0 down"), &format!("cuts {name} off"));
+    text += &remark(&format!("ip -n {node} link set eth0 up"), "and back");
+    let stop = format!("kill -STOP {executor}; sleep 5; kill -CONT {executor}");
+    text += &remark(&stop, &format!("the executor of {name}"));
+    let all = format!("ip netns pids {node} | xargs kill -9");
+    text += &remark(&all, &format!("all processes of {name} at once"));
+    let _ = write!(text, "\nWhat ends is started again after two seconds. Logs are in {folder}; pids:\n\n");
     for line in pids.chunks(3) {
-        let cells = line.iter().map(|(name, pid)| format!("  {name:<17} {pid:>8}"));
+        let cells = line.iter().map(|(name, pid)| format!("  {name:<16} {pid:>9}"));
         let _ = writeln!(text, "{}", cells.collect::<String>());
     }
     text.push('\n');
     text
+}
+
+/// A command, and behind it what it is for.
+fn remark(command: &str, purpose: &str) -> String {
+    let pad = 54_usize.saturating_sub(command.len()).max(2);
+    format!("{command}{:pad$}# {purpose}\n", "")
 }
 
 #[cfg(test)]

@@ -87,8 +87,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Waits, and tells, until the first node serves and everything else is ready.
     fn set(deployment: &'a Deployment, begun: Moment) -> Result<Self> {
-        let progress =
-            |what: &str| print(&opening::progress(Moment::now().since(begun), what));
+        let progress = |what: &str| print(&opening::progress(Moment::now().since(begun), what));
         let first = &deployment.plan.members.first().context("the demo has nodes")?.name;
         let folder = deployment.network.folder().display();
         progress(&format!("all of it runs, a log of each in {folder}"))?;
@@ -123,7 +122,8 @@ impl<'a> Stage<'a> {
         self.count_two_answering()?;
         self.watch = fresh;
         let from = self.holder()?;
-        let line: Vec<&str> = self.deployment.plan.members.iter().map(|member| member.name.as_str()).collect();
+        let line: Vec<&str> =
+            self.deployment.plan.members.iter().map(|member| member.name.as_str()).collect();
         let Some(to) = act.heir(&from, &line) else { bail!("{from} serves: there is nobody to follow") };
         print(&format!("\nact {number}  {}\n", act.title(&from, to)))?;
         let mut outcome = self.take_over(act, &from, to, since)?;
@@ -138,7 +138,9 @@ impl<'a> Stage<'a> {
         let serving = || self.watch.probe.serving_now();
         let holder = wait_until("somebody to serve the client", SOON, serving)?;
         match self.outcomes.last() {
-            Some(last) if last.to != holder => bail!("{holder} serves, but {} did after the last act", last.to),
+            Some(last) if last.to != holder => {
+                bail!("{holder} serves, but {} did after the last act", last.to)
+            }
             _ => Ok(holder),
         }
     }
@@ -199,7 +201,10 @@ impl<'a> Stage<'a> {
         let others = others.map(|other| format!("{} took over too, epoch {}", other.node, other.epoch));
         let failed = self.events.failed_above(before).into_iter();
         let failed = failed.map(|failed| {
-            format!("{} failed to take over, epoch {}, at {}: {}", failed.node, failed.epoch, failed.step, failed.reason)
+            format!(
+                "{} failed to take over, epoch {}, at {}: {}",
+                failed.node, failed.epoch, failed.step, failed.reason
+            )
         });
         others.chain(failed).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, thread::available_parallelism, time::Duration};
 
-use super::timeline::wrap;
+use super::timeline::{WIDTH, wrap};
 use crate::{
     ZONE,
     deployment::{NAME, PORT, Plan, VIP},
@@ -47,16 +47,13 @@ pub(super) fn text(plan: &Plan, machine: &Machine) -> String {
         members.map(|member| format!("{} ({} standby)", member.name, member.standby)).collect();
     let Machine { cores, kernel, load } = machine;
     let lines = [
-        (
-            "machine",
-            format!("{cores} cores, Linux {kernel}, load {load} before the start; all that follows shares them"),
-        ),
+        ("machine", format!("{cores} cores, Linux {kernel}, load {load}; all that follows shares them")),
         (
             "starting",
             format!(
                 "{nats} NATS servers, {detectors} detectors ({quorum} are a quorum), Knot DNS with the zone {ZONE}, \
-                 the nodes {active} (active) and {}, each node with an HTTP workload, a heartbeat and an executor; \
-                 every host is a network namespace of its own",
+                 the nodes {active} (active), {}, each with an HTTP workload, a heartbeat and an executor; every \
+                 host is a network namespace of its own",
                 standbys.join(", ")
             ),
         ),
@@ -72,13 +69,13 @@ pub(super) fn text(plan: &Plan, machine: &Machine) -> String {
             ),
         ),
     ];
-    let lines = lines.map(|(word, text)| format!("{word:>12}  {}\n", wrap(&text, INDENT)));
+    let lines = lines.map(|(word, text)| format!("{word:>12}  {}\n", wrap(&text, INDENT, WIDTH)));
     format!("Understudy: one active, its standbys, and five failovers\n\n{}\n", lines.concat())
 }
 
 /// A step of the start, and when it was done.
 pub(super) fn progress(after: Duration, what: &str) -> String {
-    format!("{:>10.1} s  {}\n", after.as_secs_f64(), wrap(what, INDENT))
+    format!("{:>10.1} s  {}\n", after.as_secs_f64(), wrap(what, INDENT, WIDTH))
 }
 
 #[cfg(test)]
@@ -91,13 +88,14 @@ mod tests {
         let expected = "\
 Understudy: one active, its standbys, and five failovers
 
-     machine  2 cores, Linux 6.1.0, load 0.31 before the start; all that follows shares them
-    starting  3 NATS servers, 3 detectors (2 are a quorum), Knot DNS with the zone ha.test., the nodes
-              web-a (active) and web-b (hot standby), web-c (hot standby), each node with an HTTP
+     machine  2 cores, Linux 6.1.0, load 0.31; all that follows shares them
+    starting  3 NATS servers, 3 detectors (2 are a quorum), Knot DNS with the zone ha.test., the
+              nodes web-a (active), web-b (hot standby), web-c (hot standby), each with an HTTP
               workload, a heartbeat and an executor; every host is a network namespace of its own
       timing  a heartbeat every 100 ms, a lease lasts 300 ms
-      client  asks 10.77.0.100:8080 once a millisecond, and the name server for web.ha.test. every 20
-              ms; watchers ask each node for 10.77.0.100 as often, to see whether two of them answer
+      client  asks 10.77.0.100:8080 once a millisecond, and the name server for web.ha.test. every
+              20 ms; watchers ask each node for 10.77.0.100 as often, to see whether two of them
+              answer
 
 ";
         assert_eq!(text(&Plan::new("demo"), &machine), expected);

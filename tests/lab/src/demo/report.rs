@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use understudy_wire::v1::Takeover;
 
-use super::timeline::wrap;
+use super::timeline::{WIDTH, wrap};
 use crate::{
     DnsSample, Gap,
     table::{Align, table},
@@ -14,6 +14,10 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(5);
 /// Columns before the text of the lines below a timeline.
 const INDENT: usize = 14;
+/// The verdict on what is not as it should be.
+const WRONG: &str = "WRONG";
+/// Column where verdicts stand.
+const VERDICT: usize = WIDTH - WRONG.len();
 
 /// What the name resolved to during an act.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,7 +100,9 @@ impl Outcome {
     fn client_line(&self) -> String {
         let two = self.two_answering.as_millis();
         let pause = match self.gap.pause {
-            pause if pause >= PAUSE => format!(" (the probe itself paused for {} ms of it)", pause.as_millis()),
+            pause if pause >= PAUSE => {
+                format!(" (the probe itself paused for {} ms of it)", pause.as_millis())
+            }
             _ => String::new(),
         };
         format!("gap {:.1} ms{pause}, answered by two nodes for {two} ms", self.gap.milliseconds())
@@ -105,7 +111,8 @@ impl Outcome {
     fn names_line(&self, name: &str, address: IpAddr) -> String {
         let Names { asked, silent, wrong } = self.names;
         let right = asked - silent - wrong;
-        let mut text = format!("{name} = {address} in {right} of {asked} answers, epoch {} beside it", self.zone_epoch);
+        let mut text =
+            format!("{name} = {address} in {right} of {asked} answers, epoch {} beside it", self.zone_epoch);
         if silent > 0 {
             text += &format!(", {silent} without answer");
         }
@@ -116,15 +123,12 @@ impl Outcome {
     }
 }
 
-/// A line with a word in front and the verdict behind.
+/// A line with a word in front, and the verdict at its right end.
 pub(super) fn item(word: &str, text: &str, ok: bool) -> String {
-    let verdict = if ok { "ok" } else { "WRONG" };
-    format!("{word:>width$}  {}: {verdict}\n", wrap(text, INDENT), width = INDENT - 2)
-}
-
-/// A line with a word in front, without verdict.
-pub(super) fn note(word: &str, text: &str) -> String {
-    format!("{word:>width$}  {}\n", wrap(text, INDENT), width = INDENT - 2)
+    let verdict = if ok { "ok" } else { WRONG };
+    let text = format!("{word:>width$}  {}", wrap(text, INDENT, VERDICT - 2), width = INDENT - 2);
+    let last = text.lines().next_back().map_or(0, |line| line.chars().count());
+    format!("{text}{:>pad$}{verdict}\n", "", pad = VERDICT.saturating_sub(last).max(2))
 }
 
 /// The table at the end, and the verdict on all. `acts` is how many there should have been.
@@ -140,7 +144,8 @@ pub(super) fn summary(outcomes: &[Outcome], acts: usize) -> String {
         ("DNS", Align::Left),
         ("", Align::Left),
     ];
-    let rows: Vec<Vec<String>> = outcomes.iter().zip(1..).map(|(outcome, number)| row(outcome, number)).collect();
+    let rows: Vec<Vec<String>> =
+        outcomes.iter().zip(1..).map(|(outcome, number)| row(outcome, number)).collect();
     let good = outcomes.iter().filter(|outcome| outcome.moved().is_empty()).count();
     let two: Duration = outcomes.iter().map(|outcome| outcome.two_answering).sum();
     let followed = outcomes.iter().filter(|outcome| outcome.dns_follows()).count();
@@ -148,7 +153,7 @@ pub(super) fn summary(outcomes: &[Outcome], acts: usize) -> String {
         "{}\n{good} of {acts} takeovers as intended; answered by two nodes for {} ms; DNS followed {followed} of {acts}: {}\n",
         table(&header, &rows),
         two.as_millis(),
-        if all_well(outcomes, acts) { "ok" } else { "WRONG" }
+        if all_well(outcomes, acts) { "ok" } else { WRONG }
     )
 }
 
@@ -168,7 +173,7 @@ fn row(outcome: &Outcome, number: usize) -> Vec<String> {
         format!("{:.1} ms", outcome.gap.milliseconds()),
         format!("{} ms", outcome.two_answering.as_millis()),
         follows.to_owned(),
-        if outcome.is_ok() { "ok" } else { "WRONG" }.to_owned(),
+        if outcome.is_ok() { "ok" } else { WRONG }.to_owned(),
     ]
 }
 

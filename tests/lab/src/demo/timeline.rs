@@ -1,6 +1,6 @@
 //! The record of a takeover as lines: one moment each, in their order.
 
-use understudy_wire::v1::{Step, StepOutcome, Takeover};
+use understudy_wire::v1::{SeatGrant, Step, StepOutcome, Takeover};
 
 /// Columns that a line may take.
 pub(super) const WIDTH: usize = 100;
@@ -9,7 +9,7 @@ const TIMES: usize = 9;
 const INDENT: usize = TIMES + 5;
 /// Moments of one kind that are no further apart share a line: what happens to the IPv4 and the IPv6 address at
 /// once reads as one.
-const TOGETHER_MS: f64 = 1.0;
+const TOGETHER_MS: f64 = 2.0;
 
 /// A line to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +27,7 @@ impl Moment {
     }
 
     fn text(&self) -> String {
-        let objects = self.objects.join(" and ");
-        let text = self.kind.replace("{}", &objects);
+        let text = self.kind.replace("{}", &self.objects.join(" and "));
         // Below the resolution of the column a duration says nothing.
         if self.took_ms >= 0.05 { format!("{text} ({:.1} ms)", self.took_ms) } else { text }
     }
@@ -42,10 +41,7 @@ pub(super) fn timeline(takeover: &Takeover, phi: Option<f64>) -> String {
         let phi = phi.map(|phi| format!(" (phi {phi:.1})")).unwrap_or_default();
         moments.push(Moment::new(suspected, format!("suspected{phi}")));
     }
-    moments.extend(takeover.grants.iter().map(|grant| Moment {
-        objects: vec![grant.seat.to_string()],
-        ..Moment::new(grant.at_ms, format!("granted to {} by seat {{}}", plain(&takeover.node)))
-    }));
+    moments.extend(grants(takeover));
     moments.push(Moment::new(takeover.quorum_ms, quorum(takeover)));
     moments.extend(takeover.steps.iter().map(|step| moment(step, takeover)));
     moments.push(Moment::new(takeover.serving_ms, serving(takeover)));
@@ -57,17 +53,17 @@ pub(super) fn timeline(takeover: &Takeover, phi: Option<f64>) -> String {
 /// A time and what happened then; long text goes on below itself.
 fn line(at_ms: f64, text: &str) -> String {
     let time = format!("{at_ms:>TIMES$.1} ms  ");
-    format!("{time}{}\n", wrap(text, INDENT))
+    format!("{time}{}\n", wrap(text, INDENT, WIDTH))
 }
 
-/// Breaks text between words, so that with `indent` columns before every line it stays within [`WIDTH`].
-pub(super) fn wrap(text: &str, indent: usize) -> String {
+/// Breaks text between words, so that with `indent` columns before every line it stays within `width`.
+pub(super) fn wrap(text: &str, indent: usize, width: usize) -> String {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is a first");
         if line.is_empty() {
             line.push_str(word);
-        } else if indent + line.chars().count() + 1 + word.chars().count() <= WIDTH {
+        } else if indent + line.chars().count() + 1 + word.chars().count() <= width {
             line.push(' ');
             line.push_str(word);
         } else {
@@ -82,7 +78,9 @@ fn merge(moments: Vec<Moment>) -> Vec<Moment> {
     for moment in moments {
         // Not only the last one: address, gate and announcement of two VIPs alternate.
         let same = merged.iter_mut().rev().find(|known| {
-            known.kind == moment.kind && !known.objects.is_empty() && moment.at_ms - known.at_ms <= TOGETHER_MS
+            known.kind == moment.kind
+                && !known.objects.is_empty()
+                && moment.at_ms - known.at_ms <= TOGETHER_MS
         });
         match same {
             Some(known) => {
@@ -90,12 +88,6 @@ fn merge(moments: Vec<Moment>) -> Vec<Moment> {
                 known.took_ms = known.took_ms.max(moment.took_ms);
             }
             None => merged.push(moment),
-        }
-    }
-    for moment in merged.iter_mut().filter(|moment| moment.kind.contains("by seat {}")) {
-        if moment.objects.len() > 1 {
-            moment.kind = moment.kind.replace("by seat", "by seats");
-            moment.objects = vec![moment.objects.join(" ")];
         }
     }
     merged
@@ -106,6 +98,31 @@ fn zero(takeover: &Takeover) -> String {
         "" => "first grant".to_owned(),
         previous => format!("last heartbeat of {}", plain(previous)),
     }
+}
+
+/// Grants that are close share a line, which tells when all of them were there; never across the quorum.
+fn grants(takeover: &Takeover) -> Vec<Moment> {
+    let mut grants = takeover.grants.clone();
+    grants.sort_by(|one, other| one.at_ms.total_cmp(&other.at_ms));
+    let late = |grant: &SeatGrant| grant.at_ms > takeover.quorum_ms;
+    let chunks =
+        grants.chunk_by(|one, other| other.at_ms - one.at_ms <= TOGETHER_MS && late(one) == late(other));
+    let node = plain(&takeover.node);
+    let moment = |chunk: &[SeatGrant]| {
+        let mut seats: Vec<u32> = chunk.iter().map(|grant| grant.seat).collect();
+        seats.sort_unstable();
+        let seats: Vec<String> = seats.iter().map(u32::to_string).collect();
+        let (last, too) = match chunk.last() {
+            Some(last) => (last.at_ms, if late(last) { " too" } else { "" }),
+            None => (0.0, ""),
+        };
+        let text = match &seats[..] {
+            [seat] => format!("seat {seat} grants to {node}{too}"),
+            seats => format!("seats {} grant to {node}{too}", seats.join(" ")),
+        };
+        Moment::new(last, text)
+    };
+    chunks.map(moment).collect()
 }
 
 fn quorum(takeover: &Takeover) -> String {
@@ -127,7 +144,7 @@ fn moment(step: &Step, takeover: &Takeover) -> Moment {
     let good = matches!(step.outcome(), StepOutcome::Done | StepOutcome::Unspecified);
     let (kind, object) = match (&*step.name, good) {
         ("add address", true) => ("address {} added".to_owned(), detail),
-        ("open gate", true) => ("gate open for {}".to_owned(), detail),
+        ("open gate", true) => ("gate open {}".to_owned(), detail),
         ("announce", true) => ("announced {}".to_owned(), detail),
         ("DNS", true) => (format!("DNS {{}}, epoch {}", takeover.epoch), detail),
         ("verify", true) => seen_by(&detail, &plain(&takeover.node)),

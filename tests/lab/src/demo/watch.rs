@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::report::Names;
 use crate::{
-    Deployment, DnsProbe, Gap, History, Moment, Probe,
+    ANSWER_LIMIT, Deployment, DnsProbe, Gap, History, Moment, Probe,
     deployment::{NAME, VIP},
     wait_until,
 };
@@ -56,7 +56,9 @@ impl Watch {
                 && history.first_answer(node, earlier(now, 2 * SETTLED)).is_some()
                 && history.longest_gap(earlier(now, SETTLED), now) < BREAK_MS
         })?;
-        Ok(self.probe.snapshot().gap(since, self.probe.mark()))
+        // A snapshot leaves the youngest questions out: the span must end before them, or they would be a gap.
+        let end = earlier(self.probe.mark(), 2 * ANSWER_LIMIT);
+        Ok(self.probe.snapshot().gap(since, end))
     }
 
     /// Watches for `span`; returns what was seen so far.
