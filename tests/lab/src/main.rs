@@ -45,8 +45,16 @@ enum Command {
     Sweep,
 }
 
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    // Its causes, not where in the program it came from: that is what a person needs here.
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("understudy-lab: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Demo { keep } => return understudy_lab::demo::run(keep).map(exit_code),
         Command::Gaps { file } => print!("{}", understudy_lab::gaps::table_of(&file)?),
         Command::Workload { name, listen } => understudy_lab::workload::run(&name, listen)?,

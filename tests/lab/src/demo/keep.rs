@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Result;
 
-use super::print;
+use super::{interrupt, print};
 use crate::{
     Deployment, Process, binary,
     deployment::{NAME, PORT, VIP},
@@ -20,6 +20,7 @@ pub(super) fn stay(deployment: &Deployment) -> Result<()> {
     loop {
         std::thread::sleep(ROUND);
         for process in processes(deployment).filter(|process| !process.is_running()) {
+            interrupt::hold();
             process.restart()?;
             print(&format!("{} had ended and was started again, pid {}\n", process.name(), process.pid()))?;
         }

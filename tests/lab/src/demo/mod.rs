@@ -5,6 +5,7 @@
 
 mod act;
 mod events;
+mod interrupt;
 mod keep;
 mod opening;
 mod report;
@@ -36,6 +37,14 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 /// # Errors
 /// When not root, when a program is missing, or when the deployment does not come up.
 pub fn run(keep: bool) -> Result<bool> {
+    // Before the cleaning up, so that it knows of a signal first.
+    interrupt::watch()?;
+    let well = play(keep);
+    interrupt::hold();
+    well
+}
+
+fn play(keep: bool) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "the demo needs root, for its network namespaces");
     Cleanup::install()?;
     let plan = Plan::new("demo");
@@ -44,7 +53,10 @@ pub fn run(keep: bool) -> Result<bool> {
     let deployment = Deployment::start(plan)?;
     let mut stage = match Stage::set(&deployment, begun) {
         Ok(stage) => stage,
-        Err(error) => return Err(error.context(keep_logs(&deployment))),
+        Err(error) => {
+            interrupt::hold();
+            return Err(error.context(keep_logs(&deployment)));
+        }
     };
     stage.play_all()?;
     let well = report::all_well(&stage.outcomes, Act::ALL.len());
@@ -107,6 +119,7 @@ impl<'a> Stage<'a> {
     fn play_all(&mut self) -> Result<()> {
         for (act, number) in Act::ALL.into_iter().zip(1..) {
             if let Err(error) = self.play(act, number) {
+                interrupt::hold();
                 print(&report::item("wrong", &format!("{error:#}"), false))?;
                 break;
             }
