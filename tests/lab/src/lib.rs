@@ -9,14 +9,17 @@
 
 mod cleanup;
 mod clock;
+pub mod demo;
 pub mod deployment;
 mod dns;
+pub mod gaps;
 mod http;
 mod knot;
 mod nats;
 mod net;
 mod probe;
 mod process;
+mod table;
 mod tools;
 mod wait;
 pub mod workload;
