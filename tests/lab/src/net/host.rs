@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{BRIDGE, namespace};
+use super::{BRIDGE, namespace, sweep};
 
 /// What hangs on a port of the switch; shows in the port's name, by which fault rules tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ impl Host {
 
     pub(super) fn create(&self, switch: &str) -> Result<()> {
         let Inner { namespace, port, mac, ipv4, ipv6, .. } = &*self.0;
+        let making = sweep::making()?;
         namespace::ip_batch(
             None,
             &format!(
@@ -69,6 +70,7 @@ impl Host {
                  link add {port} netns {switch} type veth peer name eth0 netns {namespace} address {mac}\n"
             ),
         )?;
+        drop(making);
         // No duplicate address detection and no router to wait for: addresses are usable at once. Addresses
         // stay when the interface goes down, as an administrator's do on a host that is to come back.
         namespace::sysctl(

@@ -73,7 +73,9 @@ impl Network {
 
     fn create_switch(&self) -> Result<()> {
         let switch = &self.switch;
+        let making = sweep::making()?;
         namespace::ip_batch(None, &format!("netns add {switch}\n"))?;
+        drop(making);
         // The switch itself has no address: no neighbour discovery, no listener reports of its own.
         namespace::sysctl(
             switch,

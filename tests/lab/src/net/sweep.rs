@@ -7,9 +7,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -20,6 +21,22 @@ const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Prefixes of the networks that this process has now.
 static LIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Read-locked while a namespace is being made; true once this process is on its way out.
+static CLOSED: RwLock<bool> = RwLock::new(false);
+
+/// Permission to make a namespace, for as long as the guard is held: a namespace made while all are being removed
+/// would stay behind.
+///
+/// # Errors
+/// When the process is on its way out.
+pub(super) fn making() -> Result<RwLockReadGuard<'static, bool>> {
+    let closed = CLOSED.read().unwrap_or_else(PoisonError::into_inner);
+    if *closed {
+        bail!("the process is on its way out");
+    }
+    Ok(closed)
+}
 
 fn live() -> MutexGuard<'static, BTreeSet<String>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,8 +110,9 @@ pub(super) fn remove(prefix: &str) {
     remove_namespaces(&all);
 }
 
-/// Removes every network of this process; for the way out. Returns how many there were.
+/// Removes every network of this process, and lets it make no more; for the way out. Returns how many there were.
 pub(crate) fn remove_all() -> usize {
+    *CLOSED.write().unwrap_or_else(PoisonError::into_inner) = true;
     let prefixes = prefixes();
     for prefix in &prefixes {
         remove(prefix);
