@@ -87,5 +87,5 @@ async fn an_address_in_use_is_named_and_the_token_frees_it() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), freed).await.expect("the listener closes");
+    tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the listener closes");
 }

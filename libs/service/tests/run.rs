@@ -28,7 +28,9 @@ fn service(folder: &Path, config: &str, arguments: &[&str]) -> Command {
 /// Examples lie beside the folder of the test binaries.
 fn example() -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/minimal")
+    let example = test.parent().unwrap().parent().unwrap().join("examples/minimal");
+    assert!(example.exists(), "with --test the example must be built before: cargo build --example minimal");
+    example
 }
 
 fn said(output: &Output) -> String {

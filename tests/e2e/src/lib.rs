@@ -5,7 +5,7 @@ use std::{io::Write as _, path::Path, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use understudy_lab::{
-    Deployment, DnsProbe, Moment, Probe,
+    ANSWER_LIMIT, Deployment, DnsProbe, Moment, Probe,
     deployment::{NAME, Plan, VIP},
     wait_until,
 };
@@ -69,11 +69,16 @@ impl Stage {
         // Until the fault has had its effect the old holder answers: wait for the heir, not for an answer.
         self.probe.wait_served_by(heir, SOON).with_context(|| format!("after: {fault}"))?;
         self.settle(heir)?;
-        let gap = self.probe.snapshot().longest_gap(before, self.probe.mark());
+        let gap = self.gap_since(before);
         self.note(fault, gap, Some(bound));
         let bound = bound.as_secs_f64() * 1e3;
         ensure!(gap <= bound, "{fault}: the client's gap was {gap:.1} ms, at most {bound:.0} are allowed");
         Ok(gap)
+    }
+
+    /// The client's longest gap since `before`. The youngest questions are left out: their answers may still be coming.
+    pub fn gap_since(&self, before: Moment) -> f64 {
+        self.probe.snapshot().longest_gap(before, earlier(self.probe.mark(), 2 * ANSWER_LIMIT))
     }
 
     /// Waits until `node` has served without a break for a while.
@@ -98,8 +103,8 @@ impl Stage {
     pub fn nothing_moves(&self, fault: &str, node: &str, since: Moment, span: Duration) -> Result<()> {
         let end = self.probe.mark() + span;
         wait_until("the watch is over", span + SOON, || self.probe.mark() >= end)?;
+        let gap = self.gap_since(since);
         let history = self.probe.snapshot();
-        let gap = history.longest_gap(since, self.probe.mark());
         let others: Vec<_> =
             history.tenures().into_iter().filter(|(other, _, last)| other != node && *last > since).collect();
         let bound = Duration::from_millis(100);

@@ -16,7 +16,7 @@ fn a_server_that_is_down_or_silent_is_an_error_within_the_time_limit() {
     // Takes connections, never says a word.
     let silent = TcpListener::bind((ip, 4222)).unwrap();
     for (url, shown) in [
-        (format!("nats://ops:secret@{ip}:4223"), format!("nats://{ip}:4223")),
+        (format!("nats://{ip}:4223"), format!("nats://{ip}:4223")),
         (format!("nats://{}", silent.local_addr().unwrap()), format!("nats://{ip}:4222")),
     ] {
         let began = Instant::now();
@@ -25,6 +25,14 @@ fn a_server_that_is_down_or_silent_is_an_error_within_the_time_limit() {
         assert_eq!(ended.code, 1);
         assert_eq!(ended.err, format!("error: no NATS server lets us in within 600ms: tried {shown}\n"));
     }
+}
+
+#[test]
+fn credentials_in_an_address_are_refused_and_not_repeated() {
+    let ended = run(&["status", "--nats", "nats://ops:secret@127.0.0.1:1", "--cluster", "demo"]);
+    assert_eq!(ended.code, 78);
+    assert!(ended.err.contains("must not hold credentials"), "{}", ended.err);
+    assert!(!ended.err.contains("secret@"), "{}", ended.err);
 }
 
 #[test]
