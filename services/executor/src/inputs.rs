@@ -14,11 +14,14 @@ impl Executor {
         let now = clock::now();
         let refused = match message {
             FromSeat::Grant(grant) => {
-                self.note_grant(grant.slot, grant.seat);
+                let counted = self.holder.handle_grant(now, &grant);
+                if counted.is_ok() {
+                    self.note_grant(grant.slot, grant.seat);
+                }
                 if grant.claimed.is_some() {
                     self.metrics.observe_renewal(now.since(grant.echo));
                 }
-                self.holder.handle_grant(now, &grant)
+                counted
             }
             FromSeat::Revoke(revoke) => self.holder.handle_revoke(now, &revoke),
             // Its address is learned by the paths themselves.

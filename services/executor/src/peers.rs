@@ -93,12 +93,16 @@ impl Peers {
     pub fn previous(&self, slot: Slot, epoch: Epoch) -> Option<Previous> {
         let claims = self.members.iter().filter_map(|(node, peer)| {
             let (held, last_claim) = *peer.claims.get(&slot)?;
-            (held < epoch).then_some((held, node, last_claim, peer))
+            (held < epoch).then_some((held, node, last_claim))
         });
-        let (_, node, last_claim, peer) = claims.max_by_key(|(held, ..)| *held)?;
-        let releases = peer.heartbeat.releases.iter().filter(|release| release.slot == slot);
-        let released = releases.map(|release| release.successor.is_some()).next_back();
-        let still_claims = peer.heartbeat.claim(slot).is_some();
-        Some(Previous { node: node.clone(), last_claim, released: released.filter(|_| !still_claims) })
+        let (_, node, last_claim) = claims.max_by_key(|(held, ..)| *held)?;
+        Some(Previous { node: node.clone(), last_claim, released: self.released(slot, node) })
+    }
+
+    /// Whether `node` said that it gave `slot` up and has not claimed it since; `true`: for a successor that was named.
+    pub fn released(&self, slot: Slot, node: &NodeId) -> Option<bool> {
+        let heartbeat = &self.members.get(node)?.heartbeat;
+        let release = heartbeat.releases.iter().rev().find(|release| release.slot == slot)?;
+        heartbeat.claim(slot).is_none().then_some(release.successor.is_some())
     }
 }

@@ -78,6 +78,10 @@ impl Executor {
         let now = clock::now();
         let Some(mut tenure) = self.tenures.remove(&slot) else { return };
         if tenure.record_is_ready(now) {
+            // That the slot was given up on purpose may be heard only after it was taken over.
+            if let Some(previous) = &mut tenure.previous {
+                previous.released = self.peers.released(slot, &previous.node).or(previous.released);
+            }
             self.publish_record(&tenure);
             tenure.published = true;
         }
