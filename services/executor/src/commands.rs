@@ -26,6 +26,10 @@ impl Executor {
 
     fn answer_switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
         let slot = Slot(u16::try_from(request.slot).ok()?);
+        if !request.from.is_empty() && request.from != self.settings.node.as_str() {
+            // Whoever follows must not answer a request that it hears only after it has taken over.
+            return None;
+        }
         let now = clock::now();
         let tenure = self.tenures.get(&slot)?;
         let epoch = tenure.epoch.0;

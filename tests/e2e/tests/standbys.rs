@@ -126,7 +126,7 @@ fn ipv6_vip_moves_as_well() -> Result<()> {
     probe.wait_served_by("web-b", SOON)?;
     let history = probe.snapshot();
     let gap = history.longest_gap(before, probe.mark());
-    stage.note("active cut off the network, IPv6", gap, Some(Duration::from_millis(400)));
+    stage.note("active cut off the network, IPv6", gap, 0.0, Some(Duration::from_millis(400)));
     ensure!(gap <= 400.0, "the client's gap was {gap:.1} ms");
     ensure!(history.two_answering_at().is_empty(), "two nodes answered for the IPv6 VIP");
     stage.end()

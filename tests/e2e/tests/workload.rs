@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use understudy_e2e::Stage;
 
-/// The check of the deployment: two failures, each at most an interval of 50 ms apart, plus 50 ms.
-const KILLED: Duration = Duration::from_millis(2 * 50 + 50);
-/// A hanging check also takes its timeout of 50 ms, twice.
-const HANGS: Duration = Duration::from_millis(2 * (50 + 50) + 50);
+/// The check of the deployment: two failures, each at most an interval of 100 ms apart, plus 50 ms.
+const KILLED: Duration = Duration::from_millis(2 * 100 + 50);
+/// A hanging check also takes its timeout of 100 ms, twice.
+const HANGS: Duration = Duration::from_millis(2 * (100 + 100) + 50);
 /// How long nothing may move.
 const WATCH: Duration = Duration::from_secs(2);
 

@@ -96,11 +96,12 @@ impl Plan {
     }
 }
 
-/// The check of the sample group: 50 ms and two failures, so a dead workload is known after 150 ms at the latest.
+/// The check of the sample group. A workload that refuses connections is down after two intervals of 100 ms, one that
+/// hangs after twice its timeout of 100 ms as well; a machine that stalls for a tenth of a second is not taken for either.
 pub fn http_check() -> String {
     format!(
         "[[group.web.check]]\nkind = \"http\"\nurl = \"http://127.0.0.1:{PORT}/healthz\"\n\
-         interval = \"50ms\"\ntimeout = \"50ms\"\nfall = 2\nrise = 2\n"
+         interval = \"100ms\"\ntimeout = \"100ms\"\nfall = 2\nrise = 2\n"
     )
 }
 

@@ -13,11 +13,14 @@ struct Line {
     test: String,
     fault: String,
     gap_ms: f64,
+    /// What of the gap the machine itself stood still.
+    #[serde(default)]
+    stalled_ms: f64,
     bound_ms: Option<f64>,
 }
 
-/// The table of a file of JSON lines (`{"test", "fault", "gap_ms", "bound_ms"}`, milliseconds, no bound where it is
-/// null). A file that is not there, or is empty, has nothing to show, and the text says so.
+/// The table of a file of JSON lines (`{"test", "fault", "gap_ms", "stalled_ms", "bound_ms"}`, milliseconds, no bound
+/// where it is null). A bound is for the time in which the machine ran. A file that is not there, or is empty, has nothing to show, and the text says so.
 ///
 /// # Errors
 /// When the file cannot be read, or a line of it is not of this form; names the line.
@@ -46,6 +49,7 @@ fn render(lines: &[Line]) -> String {
         ("test", Align::Left),
         ("fault", Align::Left),
         ("gap", Align::Right),
+        ("stalled", Align::Right),
         ("bound", Align::Right),
         ("", Align::Left),
     ];
@@ -56,7 +60,7 @@ fn render(lines: &[Line]) -> String {
         over => format!("{over} over their bound"),
     };
     format!(
-        "gaps that the client saw, in milliseconds\n\n{}\n{} gaps, {verdict}\n",
+        "gaps that the client saw, and what of them the machine stood still, in milliseconds\n\n{}\n{} gaps, {verdict}\n",
         table(&header, &rows),
         lines.len()
     )
@@ -67,11 +71,12 @@ fn row(line: &Line) -> Vec<String> {
         Some(bound) => (format!("{bound:.0}"), if holds(line) { "ok" } else { "OVER" }),
         None => ("-".to_owned(), ""),
     };
-    vec![line.test.clone(), line.fault.clone(), format!("{:.1}", line.gap_ms), bound, verdict.to_owned()]
+    let (gap, stalled) = (format!("{:.1}", line.gap_ms), format!("{:.1}", line.stalled_ms));
+    vec![line.test.clone(), line.fault.clone(), gap, stalled, bound, verdict.to_owned()]
 }
 
 fn holds(line: &Line) -> bool {
-    line.bound_ms.is_none_or(|bound| line.gap_ms <= bound)
+    line.bound_ms.is_none_or(|bound| line.gap_ms - line.stalled_ms <= bound)
 }
 
 #[cfg(test)]
@@ -80,6 +85,7 @@ mod tests {
 
     const FILE: &str = r#"{"test":"row 1","fault":"active cut off the network","gap_ms":287.04,"bound_ms":400.0}
 {"bound_ms":10.0,"fault":"switchover web-a to web-b","gap_ms":10.06,"test":"row 11"}
+{"bound_ms":10.0,"fault":"switchover web-b to web-a","gap_ms":30.5,"stalled_ms":25.1,"test":"row 11"}
 
 {"test":"row 12","fault":"measured only","gap_ms":3.0,"bound_ms":null}
 "#;
@@ -87,14 +93,15 @@ mod tests {
     #[test]
     fn the_table_names_what_is_over_its_bound() {
         let expected = "\
-gaps that the client saw, in milliseconds
+gaps that the client saw, and what of them the machine stood still, in milliseconds
 
-test    fault                         gap  bound
-row 1   active cut off the network  287.0    400  ok
-row 11  switchover web-a to web-b    10.1     10  OVER
-row 12  measured only                 3.0      -
+test    fault                         gap  stalled  bound
+row 1   active cut off the network  287.0      0.0    400  ok
+row 11  switchover web-a to web-b    10.1      0.0     10  OVER
+row 11  switchover web-b to web-a    30.5     25.1     10  ok
+row 12  measured only                 3.0      0.0      -
 
-3 gaps, 1 over their bound
+4 gaps, 1 over their bound
 ";
         assert_eq!(render(&parse(FILE).unwrap()), expected);
     }

@@ -34,14 +34,15 @@ const RECORD: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(session: &Session, args: &Switchover) -> anyhow::Result<u8> {
     let before = session.overview().await;
-    if let Ok(overview) = &before {
-        slot_of(overview, args)?;
-    }
+    let from = match &before {
+        Ok(overview) => slot_of(overview, args)?.holder.clone(),
+        Err(_) => None,
+    };
     // Listened to before the question, so that nothing of the answer is missed.
     let log = EventLog::start(&session.nats, "cli");
     let mut events = log.live(Some(&args.group)).await?;
     let began = Instant::now();
-    let reply = ask(session, args).await?;
+    let reply = ask(session, args, from.unwrap_or_default()).await?;
     if !reply.accepted {
         bail!("{} refuses: {}", plain(&reply.from), plain(&reply.reason));
     }
@@ -86,12 +87,13 @@ fn slot_of<'a>(overview: &'a Overview, args: &Switchover) -> anyhow::Result<&'a 
 }
 
 /// Asks until the holder answers.
-async fn ask(session: &Session, args: &Switchover) -> anyhow::Result<SwitchoverReply> {
+async fn ask(session: &Session, args: &Switchover, from: String) -> anyhow::Result<SwitchoverReply> {
     let request = SwitchoverRequest {
         group: args.group.to_string(),
         slot: args.slot.into(),
         to: args.to.as_ref().map(ToString::to_string).unwrap_or_default(),
         request: args.request.clone().unwrap_or_else(key),
+        from,
     };
     let subject = Subject::Command(args.group.clone(), "switchover".to_owned());
     for _ in 0..ATTEMPTS {

@@ -39,19 +39,32 @@ const PRESENT: Duration = Duration::from_millis(50);
 const STOP_POLL: u16 = 20;
 /// Above ordinary work, below the kernel's own real-time threads.
 const PRIORITY: i32 = 20;
+/// Above everything: the highest that Linux has.
+const HIGHEST: i32 = 99;
 
 /// Gives the calling thread the scheduling class SCHED_RR; threads and processes that it starts do not inherit it.
 ///
 /// # Errors
 /// When it is not permitted (CAP_SYS_NICE).
 pub(crate) fn realtime() -> Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    schedule(libc::SCHED_RR, PRIORITY)
+}
+
+/// Gives the calling thread the highest priority there is: what makes it late is not this machine's work.
+///
+/// # Errors
+/// When it is not permitted (CAP_SYS_NICE).
+pub(crate) fn realtime_above_all() -> Result<()> {
+    schedule(libc::SCHED_FIFO, HIGHEST)
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: a system call on the calling thread (0) with a valid pointer to what it reads.
     #[allow(unsafe_code)]
-    let result = unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters)
-    };
-    nix::errno::Errno::result(result).map(drop).context("setting SCHED_RR")
+    let result =
+        unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    nix::errno::Errno::result(result).map(drop).context("setting a real-time scheduling class")
 }
 
 /// A running measurement of one address. Dropping it ends it.
