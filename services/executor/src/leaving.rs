@@ -142,14 +142,14 @@ impl Executor {
     }
 
     /// A hook ended: of a demotion, else of a takeover.
-    pub fn hook_ended(&mut self, done: HookDone) {
+    pub fn hook_ended(&mut self, done: &HookDone) {
         self.running.remove(&done.slot);
         let ending = self.endings.get_mut(&done.slot).filter(|_| matches!(done.step, "demote" | "stop"));
         let Some(ending) = ending else {
             if done.step == "demote" {
-                Self::leftover_hook_ended(&done);
+                Self::leftover_hook_ended(done);
             } else {
-                self.takeover_hook_ended(&done);
+                self.takeover_hook_ended(done);
             }
             return;
         };

@@ -124,7 +124,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
             biased;
             Some(message) = inputs.seats.recv() => executor.from_seat(message),
             Some(event) = inputs.publisher.recv() => executor.from_publisher(event),
-            Some(done) = inputs.hooks.recv() => executor.hook_ended(done),
+            Some(done) = inputs.hooks.recv() => executor.hook_ended(&done),
             () = clock::sleep_until(deadline) => {}
             () = frame.shutdown.cancelled(), if leave_by.is_none() => {
                 leave_by = Some(clock::now().after(LEAVE));

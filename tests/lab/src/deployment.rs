@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    Host, Knot, Launch, NatsCluster, Network, Probe, Process, binary,
+    Host, Knot, Launch, NatsCluster, Network, Probe, Process, Softirqs, binary,
     knot::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET},
     wait_until, workload,
 };
@@ -145,6 +145,8 @@ pub struct Deployment {
     pub knot: Option<Knot>,
     /// Where clients are.
     pub client: Host,
+    /// Packets go before programs while it runs.
+    _softirqs: Softirqs,
     /// The network; last, since dropping it removes the hosts of all others.
     pub network: Network,
 }
@@ -178,7 +180,7 @@ impl Deployment {
         let members = node_hosts.iter().zip(&plan.members);
         let nodes = members.map(|(host, member)| node(host, member, &config)).collect::<Result<Vec<_>>>()?;
         network.keep_folder(false);
-        Ok(Self { plan, nodes, detectors, nats, knot, client, network })
+        Ok(Self { plan, nodes, detectors, nats, knot, client, _softirqs: Softirqs::raise(), network })
     }
 
     /// The node of this name.

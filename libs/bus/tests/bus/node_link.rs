@@ -23,7 +23,6 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// Not a test: the other end of the link, run as a process of its own by the tests below.
 #[tokio::test]
-#[ignore = "started by other tests"]
 async fn peer() {
     let (Ok(role), Some(socket)) = (env::var(ROLE), env::var_os(SOCKET)) else { return };
     let socket = Path::new(&socket);
@@ -39,7 +38,7 @@ async fn peer() {
 
 fn spawn(role: &str, socket: &Path) -> Process {
     let child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "node_link::peer", "--ignored"])
+        .args(["--exact", "node_link::peer"])
         .env(ROLE, role)
         .env(SOCKET, socket)
         .stdout(Stdio::null())
