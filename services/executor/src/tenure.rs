@@ -147,11 +147,12 @@ impl Tenure {
 
     /// Whether the workload is being started or promoted: not to be judged by its checks yet.
     pub fn starting(&self) -> bool {
+        let runs = matches!(self.wait, Wait::Hook | Wait::Health(_));
         let pending = self
             .queue
             .iter()
             .any(|step| matches!(step, Step::Start(_) | Step::AwaitHealthy | Step::Promote(_)));
-        pending && self.serving_at.is_none()
+        (runs || pending) && self.serving_at.is_none()
     }
 
     /// Zero of the record: the last heartbeat heard of the old holder, else the first grant.

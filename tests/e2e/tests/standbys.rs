@@ -56,6 +56,43 @@ fn warm_standby_is_promoted_before_it_serves_and_demoted_after() -> Result<()> {
     stage.end()
 }
 
+/// A group that runs nowhere but on its holder: the start hook makes the file that the check wants to see.
+fn cold_plan() -> Plan {
+    let shell = |script: &str| format!("[\"/bin/sh\", \"-c\", \"{script}\"]");
+    let file = "$UNDERSTUDY_NODE__STATE_DIR.started";
+    let group = format!(
+        "[[group.web.check]]\nkind = \"exec\"\ncommand = {}\ninterval = \"100ms\"\n\
+         [group.web.hooks]\nstart = {{ command = {} }}\nstop = {{ command = {} }}\n",
+        shell(&format!("test -f {file}")),
+        shell(&format!("touch {file}")),
+        shell(&format!("rm -f {file}")),
+    );
+    let mut plan = Plan { group, ..Plan::new("cold") };
+    for member in &mut plan.members {
+        member.standby = "cold".into();
+    }
+    plan
+}
+
+#[test]
+fn cold_standby_is_started_and_healthy_before_it_serves_and_stopped_after() -> Result<()> {
+    let stage = Stage::with("cold standby", cold_plan())?;
+    let started =
+        |node: &str| stage.deployment.network.folder().join(format!("{node}-state.started")).exists();
+    ensure!(started("web-a") && !started("web-b"), "a cold group runs on its holder alone");
+    stage.fails_over("switchover to a cold standby", "web-b", WITH_HOOKS, |deployment| {
+        let output = deployment.understudy(&["switchover", "--group", "web", "--to", "web-b"])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })?;
+    ensure!(started("web-b"), "web-b serves without having been started");
+    wait_until("web-a is stopped", SOON, || !started("web-a"))?;
+    stage.fails_over("holder of a cold group cut off", "web-a", WITH_HOOKS, |deployment| {
+        deployment.network.isolate("web-b")
+    })?;
+    stage.end()
+}
+
 #[test]
 fn a_promote_hook_that_fails_gives_the_slot_to_the_next() -> Result<()> {
     // It fails on web-b only.
