@@ -30,10 +30,12 @@ const COLLECTOR: &str = "10.77.0.5:4317";
 #[test]
 fn every_takeover_leaves_one_record_with_its_steps() -> Result<()> {
     let stage = Stage::set("record")?;
+    let before = stage.dns_epoch()?;
     stage.fails_over("active cut off the network", "web-b", LEASE_AND_A_BIT, |deployment| {
         deployment.network.isolate("web-a")
     })?;
-    let epoch = stage.dns_epoch()?;
+    // DNS follows the service: only then the zone names the new tenure.
+    let epoch = stage.dns_epoch_above(before)?;
     let record = wait_until("the record of the takeover", SOON, || {
         let output = stage.deployment.understudy(&["events", "--json"]).ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -41,12 +41,13 @@ fn warm_standby_is_promoted_before_it_serves_and_demoted_after() -> Result<()> {
         member.standby = "warm".into();
     }
     let stage = Stage::with("warm standby", plan)?;
+    let before = stage.dns_epoch()?;
     stage.fails_over("switchover with hooks", "web-b", WITH_HOOKS, |deployment| {
         let output = deployment.understudy(&["switchover", "--group", "web", "--to", "web-b"])?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     })?;
-    let epoch = stage.dns_epoch()?;
+    let epoch = stage.dns_epoch_above(before)?;
     let promoted = hooks_run(&stage.deployment, "web-b");
     let wanted = format!("promote 0 {epoch} {VIP},{VIP6}");
     ensure!(promoted == [wanted.clone()], "web-b ran {promoted:?} instead of {wanted:?}");
