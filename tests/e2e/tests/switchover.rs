@@ -16,7 +16,7 @@ fn row_11_switchover_on_command() -> Result<()> {
     for round in 0..MOVES {
         let (from, to) = if round % 2 == 0 { ("web-a", "web-b") } else { ("web-b", "web-a") };
         stage.deployment.wait_standbys()?;
-        stage.fails_over(&format!("switchover {from} to {to}"), to, PLANNED, |deployment| {
+        stage.moves_within(&format!("switchover {from} to {to}"), to, PLANNED, |deployment| {
             let output = deployment.understudy(&["switchover", "--group", "web", "--to", to])?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             ensure!(output.status.success(), "the switchover was refused: {said}");

@@ -1,5 +1,6 @@
 //! When the machine itself stood still: a virtual machine whose processors are taken away for tens of milliseconds
-//! cannot show gaps of ten. What a hypervisor takes is measured here, so that a gap can be told from it.
+//! cannot show gaps of ten. What a hypervisor takes is measured here and shown beside
+//! a gap, to explain it.
 
 use std::{
     sync::{
