@@ -112,7 +112,7 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The loop: whatever nodes sent is taken in first, then everything else, then the turn (rule R13).
+/// The loop: rivals for the seat, then whatever nodes sent, then everything else, then the turn (rule R13).
 async fn serve(
     frame: &Frame,
     mut detector: Detector,
@@ -125,6 +125,12 @@ async fn serve(
         let deadline = detector.next_deadline();
         tokio::select! {
             biased;
+            // A process that wakes from a pause must learn that its seat was taken before it renews anything.
+            Some(received) = inputs.presence.next() => {
+                if let Ok(presence) = received.message {
+                    detector.presence(&presence);
+                }
+            }
             Some(message) = inputs.nodes.recv() => {
                 detector.from_node(message);
                 for _ in 1..BATCH {
@@ -135,11 +141,6 @@ async fn serve(
             () = clock::sleep_until(deadline) => {}
             () = frame.shutdown.cancelled() => return,
             Some(raised) = next(&mut inputs.raised) => detector.raised(&raised),
-            Some(received) = inputs.presence.next() => {
-                if let Ok(presence) = received.message {
-                    detector.presence(&presence);
-                }
-            }
             Some(received) = inputs.status.next() => {
                 if let (Ok(_), Some(reply)) = (&received.message, &received.reply) {
                     nats.respond(reply, &detector.status());
