@@ -60,6 +60,7 @@ counters! {
     nats_connects: "understudy_bus_nats_connects_total", "Connections made to a NATS server.";
     nats_disconnects: "understudy_bus_nats_disconnects_total", "Connections lost to a NATS server.";
     nats_errors: "understudy_bus_nats_errors_total", "Errors that NATS servers or the client reported.";
+    nats_denied: "understudy_bus_nats_denied_total", "Publications and subscriptions that NATS servers did not allow us.";
     nats_slow: "understudy_bus_nats_slow_consumer_total", "Messages lost since a subscription was not read in time.";
     nats_sent: "understudy_bus_sent_total" { "path" = "nats" }, "Messages handed to a path.";
     direct_sent: "understudy_bus_sent_total" { "path" = "direct" }, "Messages handed to a path.";
@@ -76,6 +77,7 @@ counters! {
     too_large: "understudy_bus_refused_total" { "reason" = "too large" }, "Messages refused.";
     other_cluster: "understudy_bus_refused_total" { "reason" = "other cluster" }, "Messages refused.";
     wrong_name: "understudy_bus_refused_total" { "reason" = "wrong name" }, "Messages refused.";
+    not_allowed: "understudy_bus_refused_total" { "reason" = "not allowed" }, "Messages refused.";
     direct_connects: "understudy_bus_direct_connects_total", "Direct streams opened.";
     direct_disconnects: "understudy_bus_direct_disconnects_total", "Direct streams lost.";
     events_stored: "understudy_bus_events_stored_total", "Events that JetStream acknowledged.";

@@ -1,6 +1,9 @@
 //! JetStream streams that are there when they are needed, on as many servers as can be had.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{
+    error::Error as StdError,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::{
     self, Context, ErrorCode,
@@ -12,12 +15,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Nats, NatsState, backoff::Backoff};
+use crate::{Nats, NatsState, backoff::Backoff, quiet::Quiet};
 
 /// One question to JetStream. An election takes up to 9 s, so a caller asks again rather than wait.
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(2);
 /// Copies wanted where the cluster has three servers: survives one.
 const REPLICAS: usize = 3;
+/// While a cluster elects its leaders it answers with errors of many kinds, for 4 to 9 s (design section 2). A stream that
+/// cannot be had for longer lacks something that a person must give: storage, mostly.
+const ELECTION: Duration = Duration::from_secs(10);
 /// Pause between attempts to create a stream or to raise its number of copies.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -133,13 +139,14 @@ async fn run(nats: Nats, wanted: Config) {
     let (context, name) = (context(&nats), wanted.name.clone());
     let mut state = nats.state();
     let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
-    let mut had = 0;
+    let (mut had, mut missing_since, quiet) = (0, None, Quiet::default());
     loop {
         if state.wait_for(|state| *state == NatsState::Connected).await.is_err() {
             return;
         }
         match timeout(API_TIMEOUT * 2, ensure(&context, &wanted)).await {
             Ok(Ok(replicas)) => {
+                missing_since = None;
                 if replicas != had {
                     tracing::info!(stream = name, replicas, wanted = wanted.num_replicas, "stream is there");
                     had = replicas;
@@ -151,6 +158,14 @@ async fn run(nats: Nats, wanted: Config) {
                 }
             }
             Ok(Err(error)) => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= ELECTION && quiet.pass().is_some() {
+                    tracing::warn!(
+                        stream = name,
+                        error = &error as &dyn StdError,
+                        "stream is still not there"
+                    );
+                }
                 tracing::debug!(stream = name, error = &error as &dyn StdError, "stream not there yet");
             }
             Err(_elapsed) => tracing::debug!(stream = name, "stream not there yet: no answer"),

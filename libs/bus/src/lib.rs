@@ -8,19 +8,25 @@ mod backoff;
 pub mod counters;
 pub mod direct;
 pub mod events;
+pub mod identity;
 mod jetstream;
 pub mod nats;
 pub mod node_link;
 pub mod paths;
+pub mod permissions;
 pub mod queue;
-mod quiet;
+pub mod quiet;
 pub mod store;
+pub mod tls;
 pub mod trace;
 
 pub use counters::Counters;
 pub use events::EventLog;
+pub use identity::Identity;
 pub use nats::{Nats, NatsOptions, NatsState};
+pub use permissions::Permissions;
 pub use store::Store;
+pub use tls::Tls;
 
 /// Generated gRPC clients and servers; their messages are those of `understudy_wire::v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]

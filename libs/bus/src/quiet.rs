@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// One site that logs.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet(Mutex<State>);
+pub struct Quiet(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 
 impl Quiet {
     /// `Some` when a line may be written now: how many were held back since the last one.
-    pub(crate) fn pass(&self) -> Option<u64> {
+    pub fn pass(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < PAUSE) {
             state.held_back += 1;

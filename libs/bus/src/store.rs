@@ -1,5 +1,7 @@
-//! What outlives every process: the epoch ceilings (rule R6b) and who is in maintenance. JetStream KV; nothing on the
-//! way of a lease waits for it.
+//! What outlives every process: the epoch ceilings (rule R6b), who is in maintenance, and the sizes of groups. JetStream
+//! KV; nothing on the way of a lease waits for it.
+
+mod scaling;
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
@@ -14,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use understudy_wire::{Epoch, GroupId, NodeId, Slot};
+use understudy_wire::{ClusterId, Epoch, GroupId, NodeId, Slot};
 
 use crate::{
     Nats,
@@ -32,10 +34,13 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// Pause before a failed reading of the maintenance set is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// The one key that holds every node in maintenance: a set is read and replaced as a whole.
-const MAINTENANCE: &str = "maintenance";
+pub(crate) const MAINTENANCE: &str = "maintenance";
 /// Bytes of the whole bucket, and of one value.
 const MAX_BYTES: i64 = 64 * 1024 * 1024;
 const MAX_VALUE: i32 = 512 * 1024;
+
+pub use scaling::{Sizes, read_size};
+pub(crate) use scaling::{memory, sizes};
 
 /// Nodes in maintenance.
 pub type Maintenance = BTreeSet<(GroupId, NodeId)>;
@@ -44,12 +49,23 @@ pub type Maintenance = BTreeSet<(GroupId, NodeId)>;
 pub struct Store {
     context: Context,
     bucket: String,
-    _keeper: Task,
+    _keeper: Option<Task>,
 }
 
-fn config(nats: &Nats, bucket: &str) -> Config {
+/// Name of the bucket of one deployment.
+pub(crate) fn bucket(cluster: &ClusterId) -> String {
+    format!("understudy_{cluster}")
+}
+
+/// Name of the stream behind the bucket.
+pub(crate) fn stream_name(cluster: &ClusterId) -> String {
+    format!("KV_{}", bucket(cluster))
+}
+
+fn config(nats: &Nats) -> Config {
+    let bucket = bucket(nats.cluster());
     Config {
-        description: Some("Understudy: epoch ceilings, maintenance".to_owned()),
+        description: Some("Understudy: epoch ceilings, maintenance, sizes".to_owned()),
         max_messages_per_subject: 1,
         max_bytes: MAX_BYTES,
         max_message_size: MAX_VALUE,
@@ -59,7 +75,7 @@ fn config(nats: &Nats, bucket: &str) -> Config {
         allow_direct: false,
         discard: DiscardPolicy::New,
         ..jetstream::stream(
-            format!("KV_{bucket}"),
+            stream_name(nats.cluster()),
             vec![format!("$KV.{bucket}.>")],
             jetstream::replicas(nats),
         )
@@ -77,12 +93,15 @@ enum Change<T> {
 impl Store {
     /// Starts to keep the bucket there; returns at once, also while no server is reachable.
     pub fn start(nats: &Nats) -> Self {
-        let bucket = format!("understudy_{}", nats.cluster());
-        let keeper = jetstream::keep(nats, config(nats, &bucket));
-        Self { context: jetstream::context(nats), bucket, _keeper: keeper }
+        Self { _keeper: Some(jetstream::keep(nats, config(nats))), ..Self::open(nats) }
     }
 
-    async fn open(&self) -> Result<kv::Store, JetStreamError> {
+    /// The bucket; that it is there is somebody else's business.
+    pub fn open(nats: &Nats) -> Self {
+        Self { context: jetstream::context(nats), bucket: bucket(nats.cluster()), _keeper: None }
+    }
+
+    async fn opened(&self) -> Result<kv::Store, JetStreamError> {
         let step = || format!("opening bucket {}", self.bucket);
         within(API_TIMEOUT, step, self.context.get_key_value(&self.bucket)).await
     }
@@ -95,7 +114,7 @@ impl Store {
     ) -> Result<T, JetStreamError> {
         let step = || format!("changing {key} in {}", self.bucket);
         let attempt = async {
-            let store = self.open().await?;
+            let store = self.opened().await?;
             loop {
                 let entry = within(API_TIMEOUT, step, store.entry(key)).await?;
                 let found = entry.as_ref().filter(|entry| entry.operation == Operation::Put);
@@ -138,7 +157,7 @@ impl Store {
         epoch: Epoch,
     ) -> Result<Epoch, JetStreamError> {
         self.change(&ceiling_key(group, slot), |found| {
-            let now = read_epoch(found)?;
+            let now = read_ceiling(found)?;
             if found.is_some() && now >= epoch {
                 return Ok(Change::Keep(now));
             }
@@ -152,7 +171,7 @@ impl Store {
     /// written back under a condition, so what is returned is the newest: a deposed leader's answer does not pass.
     pub async fn ceiling(&self, group: &GroupId, slot: Slot) -> Result<Epoch, JetStreamError> {
         self.change(&ceiling_key(group, slot), |found| {
-            let now = read_epoch(found)?;
+            let now = read_ceiling(found)?;
             Ok(Change::Write(now.0.to_string().into(), now))
         })
         .await
@@ -224,15 +243,23 @@ fn ceiling_key(group: &GroupId, slot: Slot) -> String {
     format!("ceiling.{group}.{slot}")
 }
 
-fn read_epoch(found: Option<&[u8]>) -> Result<Epoch, JetStreamError> {
-    let Some(bytes) = found else { return Ok(Epoch(0)) };
+/// The ceiling in a value of the bucket, decimal digits; `None`, when none was ever written, is 0.
+///
+/// # Errors
+/// Anything else: then the ceiling is not known, and the seat stays silent (rule R6).
+pub fn read_ceiling(value: Option<&[u8]>) -> Result<Epoch, JetStreamError> {
+    let Some(bytes) = value else { return Ok(Epoch(0)) };
     let text = std::str::from_utf8(bytes).map_err(|error| JetStreamError::new("reading a ceiling", error))?;
-    let epoch =
-        text.parse().map_err(|error| JetStreamError::new(format!("reading a ceiling of {text:.32?}"), error));
-    Ok(Epoch(epoch?))
+    let step = || format!("reading a ceiling of {:?}", text.chars().take(32).collect::<String>());
+    let raw = text.parse().map_err(|error| JetStreamError::new(step(), error))?;
+    Epoch::new(raw).ok_or_else(|| JetStreamError::new(step(), "must be below 2^62"))
 }
 
-fn read_maintenance(bytes: &[u8]) -> Result<Maintenance, JetStreamError> {
+/// The nodes in the value of the maintenance key: JSON, a list of pairs of group and node.
+///
+/// # Errors
+/// Anything else; the set that was known stays.
+pub fn read_maintenance(bytes: &[u8]) -> Result<Maintenance, JetStreamError> {
     serde_json::from_slice(bytes).map_err(|error| JetStreamError::new("reading the maintenance set", error))
 }
 

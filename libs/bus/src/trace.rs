@@ -47,7 +47,10 @@ pub fn extract(headers: &HeaderMap) -> Context {
 
 /// Headers for a message on `subject`: heartbeats, grants and presence go without, they are too many (section 9).
 pub(crate) fn headers_for(subject: &Subject) -> Option<HeaderMap> {
-    if matches!(subject, Subject::Heartbeat(..) | Subject::Grant(..) | Subject::Detector(_)) {
+    if matches!(
+        subject,
+        Subject::Heartbeat(..) | Subject::Grant(..) | Subject::Detector(_) | Subject::Seat(_)
+    ) {
         return None;
     }
     let mut headers = HeaderMap::new();

@@ -6,14 +6,16 @@ use std::time::Duration;
 use crate::normal;
 use crate::time::nanos;
 
-/// Largest window: with [`LONGEST_GAP`] it keeps the exact sums inside 128 bits, and a node inside 8 KiB.
+/// Largest window: with [`LONGEST_GAP`] it keeps the exact sums inside 128 bits, and a node inside 4 KiB.
 pub const MAX_WINDOW: usize = 1_024;
 
-/// Longest interval that may count as jitter; a silence of hours is an outage.
+/// Longest interval that may count as jitter; a silence of hours is an outage. In microseconds it fits 32 bits.
 const LONGEST_GAP: Duration = Duration::from_secs(3_600);
 
 /// Smallest standard deviation accepted: below it one late timer tick would be certain death.
 const SMALLEST_FLOOR: Duration = Duration::from_micros(1);
+
+const NANOS_PER_MICRO: u64 = 1_000;
 
 /// A window starts from two made-up intervals, this part of the configured interval to either side of it, so
 /// that its spread is wide until real heartbeats have filled it.
@@ -107,11 +109,13 @@ impl Threshold {
 
 /// Suspicion of one node, from the arrival times of its heartbeats.
 ///
-/// Holds at most `window` intervals. Sums are kept in integers, so they stay exact however long it runs.
+/// Holds at most `window` intervals, each to the microsecond in four bytes: most of what a detector keeps of a node is
+/// this window. Sums are kept in integers, so they stay exact however long it runs.
 #[derive(Debug, Clone)]
 pub struct Accrual {
     config: AccrualConfig,
-    intervals: VecDeque<u64>,
+    /// Microseconds.
+    intervals: VecDeque<u32>,
     sum: u128,
     sum_of_squares: u128,
     last_heard: Option<u64>,
@@ -126,7 +130,8 @@ impl Accrual {
     pub fn new(config: AccrualConfig) -> Self {
         let mut accrual = Self {
             config,
-            intervals: VecDeque::new(),
+            // All at once: growing by doubling would end above it.
+            intervals: VecDeque::with_capacity(config.window),
             sum: 0,
             sum_of_squares: 0,
             last_heard: None,
@@ -197,7 +202,10 @@ impl Accrual {
         Duration::from_nanos(self.expected().1 as u64)
     }
 
-    fn learn(&mut self, interval: u64) {
+    /// Keeps an interval, given in nanoseconds.
+    fn learn(&mut self, interval_ns: u64) {
+        // No interval longer than LONGEST_GAP comes here.
+        let interval = u32::try_from(interval_ns.div_ceil(NANOS_PER_MICRO)).unwrap_or(u32::MAX);
         if self.intervals.len() == self.config.window
             && let Some(oldest) = self.intervals.pop_front()
         {
@@ -214,7 +222,7 @@ impl Accrual {
         let count = self.intervals.len() as u128;
         // n·Σx² - (Σx)² in integers: no cancellation, and never negative (Cauchy-Schwarz).
         let spread = count * self.sum_of_squares - self.sum * self.sum;
-        let deviation = libm::sqrt(spread as f64) / count as f64;
-        (self.sum as f64 / count as f64, deviation.max(self.config.floor_ns as f64))
+        let nanos = NANOS_PER_MICRO as f64 / count as f64;
+        (self.sum as f64 * nanos, (libm::sqrt(spread as f64) * nanos).max(self.config.floor_ns as f64))
     }
 }

@@ -43,7 +43,7 @@ pub struct FailureDetectorConfig {
     pub suspect: Threshold,
     /// Silence after which a node has failed: the lease T.
     pub failed_after: Duration,
-    /// Most nodes followed at once; bounds memory to about `max_nodes` windows of 8 bytes an interval.
+    /// Most nodes followed at once; bounds memory to about `max_nodes` windows of 4 bytes an interval.
     pub max_nodes: usize,
 }
 
@@ -75,7 +75,8 @@ struct Node {
 #[derive(Debug, Clone)]
 pub struct FailureDetector<N> {
     config: FailureDetectorConfig,
-    nodes: BTreeMap<N, Node>,
+    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
+    nodes: BTreeMap<N, Box<Node>>,
     /// When to look at which node again. A heartbeat moves a node's deadline further away without touching
     /// this queue: the old entry comes up, is found early and queued anew. One entry a node.
     queue: BTreeSet<(u64, N)>,
@@ -174,7 +175,7 @@ impl<N: Clone + Ord> FailureDetector<N> {
         let config = &self.config;
         let queue = &mut self.queue;
         Ok(self.nodes.entry(name.clone()).or_insert_with(|| {
-            let node = Node::new(config, now_ns);
+            let node = Box::new(Node::new(config, now_ns));
             queue.extend(node.queued_at.map(|at| (at, name.clone())));
             node
         }))

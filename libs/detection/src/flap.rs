@@ -61,7 +61,17 @@ impl Default for FlapConfig {
     }
 }
 
+/// A damped node stays damped for so many half-lives after its last fall at most, as in [`FlapConfig::default`].
+const LONGEST_SUPPRESSION: u32 = 4;
+
 impl FlapConfig {
+    /// With the default penalty, and a suppression of at most four half-lives. Refuses settings that could not work.
+    pub fn new(half_life: Duration, suppress_above: f64, reuse_below: f64) -> Result<Self, FlapConfigError> {
+        let longest_suppression = half_life.saturating_mul(LONGEST_SUPPRESSION);
+        let config = Self { half_life, suppress_above, reuse_below, longest_suppression, ..Self::default() };
+        config.check().map(|()| config)
+    }
+
     /// Refuses settings that could not work.
     pub fn check(&self) -> Result<(), FlapConfigError> {
         let positive = [

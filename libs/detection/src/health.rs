@@ -1,6 +1,4 @@
-//! Rise and fall counts of one check, and the health of several together.
-
-use std::collections::BTreeMap;
+//! Rise and fall counts of one check.
 
 /// A check changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,55 +49,6 @@ impl RiseFall {
     }
 }
 
-/// Health of a workload: it is healthy when every one of its checks is up.
-///
-/// As large as the number of names it has been given; callers take those from their config.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HealthSet {
-    /// `None` is up, `Some` the reason why it is down.
-    checks: BTreeMap<String, Option<String>>,
-}
-
-impl HealthSet {
-    /// No checks: healthy, as nothing says otherwise.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The check is up. `Some` if that changed the health of the whole.
-    pub fn up(&mut self, name: &str) -> Option<Transition> {
-        self.set(name, None)
-    }
-
-    /// The check is down for `reason`. `Some` if that changed the health of the whole.
-    pub fn down(&mut self, name: &str, reason: &str) -> Option<Transition> {
-        self.set(name, Some(reason.to_owned()))
-    }
-
-    /// All checks are up.
-    pub fn is_healthy(&self) -> bool {
-        self.checks.values().all(Option::is_none)
-    }
-
-    /// Names and reasons of the checks that are down, by name.
-    pub fn failing(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.checks.iter().filter_map(|(name, reason)| Some((name.as_str(), reason.as_deref()?)))
-    }
-
-    fn set(&mut self, name: &str, reason: Option<String>) -> Option<Transition> {
-        let before = self.is_healthy();
-        match self.checks.get_mut(name) {
-            Some(known) => *known = reason,
-            None => drop(self.checks.insert(name.to_owned(), reason)),
-        }
-        match (before, self.is_healthy()) {
-            (true, false) => Some(Transition::Down),
-            (false, true) => Some(Transition::Up),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,17 +74,5 @@ mod tests {
         let mut check = RiseFall::new(0, 0, true);
         assert_eq!(check.observe(false), Some(Transition::Down));
         assert_eq!(check.observe(true), Some(Transition::Up));
-    }
-
-    #[test]
-    fn one_check_down_makes_the_whole_unhealthy_and_is_named() {
-        let mut health = HealthSet::new();
-        assert!(health.is_healthy());
-        assert_eq!(health.up("web"), None);
-        assert_eq!(health.down("db", "refused"), Some(Transition::Down));
-        assert_eq!(health.down("web", "500"), None);
-        assert_eq!(health.failing().collect::<Vec<_>>(), [("db", "refused"), ("web", "500")]);
-        assert_eq!(health.up("db"), None);
-        assert_eq!(health.up("web"), Some(Transition::Up));
     }
 }

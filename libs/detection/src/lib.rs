@@ -14,4 +14,4 @@ mod time;
 pub use accrual::{Accrual, AccrualConfig, ConfigError, MAX_WINDOW, Threshold};
 pub use failure_detector::{Change, FailureDetector, FailureDetectorConfig, Standing, TooManyNodes};
 pub use flap::{Flap, FlapConfig, FlapConfigError};
-pub use health::{HealthSet, RiseFall, Transition};
+pub use health::{RiseFall, Transition};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The step of an update that failed.
@@ -96,6 +97,15 @@ pub enum DnsError {
         key: String,
         /// What is wrong with it; never contains the secret.
         reason: String,
+    },
+    /// The server's name could not be looked up yet. Nothing was sent.
+    #[error("looking {server} up")]
+    Unknown {
+        /// The server as it was named.
+        server: String,
+        /// Why not.
+        #[source]
+        cause: Arc<io::Error>,
     },
     /// The server did not answer in time.
     #[error("{step} {name} at {server}: no answer within {waited:?}")]

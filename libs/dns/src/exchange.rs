@@ -150,14 +150,14 @@ async fn over_tcp(
 }
 
 /// A request as it went out, and what is needed to know its answer.
-struct Sent {
+pub(crate) struct Sent {
     message: Message,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     verifier: Option<TSigVerifier>,
 }
 
 impl Sent {
-    fn new(request: &Message, signer: Option<&TSigner>, now: u64) -> Result<Self, Fault> {
+    pub(crate) fn new(request: &Message, signer: Option<&TSigner>, now: u64) -> Result<Self, Fault> {
         let mut message = request.clone();
         let unencodable = |error| Fault::Garbled(format!("request cannot be encoded: {error}"));
         let verifier = match signer {
@@ -169,7 +169,11 @@ impl Sent {
     }
 
     /// The answer in `bytes`; `None` when it is none, with the reason in `ignored`.
-    fn accept(&mut self, bytes: &[u8], ignored: &mut Option<String>) -> Result<Option<Message>, Fault> {
+    pub(crate) fn accept(
+        &mut self,
+        bytes: &[u8],
+        ignored: &mut Option<String>,
+    ) -> Result<Option<Message>, Fault> {
         match self.examine(bytes) {
             Examined::Answer(message) => Ok(Some(*message)),
             Examined::Fault(fault) => Err(fault),

@@ -21,9 +21,12 @@ mod decision;
 mod desired;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lookup;
 mod update;
 mod updater;
+mod whereabouts;
 mod zone;
 
 pub use contribution::Contribution;

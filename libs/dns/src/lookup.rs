@@ -104,11 +104,17 @@ pub(crate) async fn read_picture(
         read_rrset(place, name, RecordType::A, limit),
         read_rrset(place, name, RecordType::AAAA, limit),
     )?;
-    if v4.alias || v6.alias {
-        return Err(ReadError::Dns(DnsError::Alias { server: place.server, name: place.name.to_owned() }));
+    Picture::new(place, marks, &v4, &v6).map_err(ReadError::Dns)
+}
+
+impl Picture {
+    pub(crate) fn new(place: Place<'_>, marks: Vec<Mark>, v4: &Rrset, v6: &Rrset) -> Result<Self, DnsError> {
+        if v4.alias || v6.alias {
+            return Err(DnsError::Alias { server: place.server, name: place.name.to_owned() });
+        }
+        let addresses = v4.records.iter().chain(&v6.records).filter_map(address).collect();
+        Ok(Self { marks, addresses })
     }
-    let addresses = v4.records.iter().chain(&v6.records).filter_map(address).collect();
-    Ok(Picture { marks, addresses })
 }
 
 async fn read_marks(
@@ -117,14 +123,19 @@ async fn read_marks(
     mark: &Name,
     limit: Duration,
 ) -> Result<Vec<Mark>, ReadError> {
-    let (server, name) = (place.server, place.name.to_owned());
     let read = read_rrset(place, mark, RecordType::TXT, limit).await?;
+    marks(zone, place, mark, read).map_err(ReadError::Dns)
+}
+
+/// The marks of a name as the answer to the TXT question has them.
+pub(crate) fn marks(zone: &Zone, place: Place<'_>, mark: &Name, read: Rrset) -> Result<Vec<Mark>, DnsError> {
+    let (server, name) = (place.server, place.name.to_owned());
     if read.alias {
-        return Err(ReadError::Dns(DnsError::Alias { server, name: mark.to_ascii() }));
+        return Err(DnsError::Alias { server, name: mark.to_ascii() });
     }
     if !read.authoritative {
         let origin = zone.origin.clone();
-        return Err(ReadError::Dns(DnsError::NotAuthoritative { server, name, origin }));
+        return Err(DnsError::NotAuthoritative { server, name, origin });
     }
     let mark_of = |record: Record| {
         let RData::TXT(txt) = &record.data else { return Ok(Mark { record, contribution: None }) };
@@ -133,14 +144,15 @@ async fn read_marks(
             Err(reason) => {
                 let text = String::from_utf8_lossy(&txt.txt_data.concat()).into_owned();
                 let name = place.name.to_owned();
-                Err(ReadError::Dns(DnsError::UnreadableMark { server, name, text, reason }))
+                Err(DnsError::UnreadableMark { server, name, text, reason })
             }
         }
     };
     read.records.into_iter().map(mark_of).collect()
 }
 
-struct Rrset {
+/// What an answer says of one RRset.
+pub(crate) struct Rrset {
     records: Vec<Record>,
     authoritative: bool,
     /// The answer goes through a CNAME or DNAME.
@@ -153,6 +165,13 @@ async fn read_rrset(
     record_type: RecordType,
     limit: Duration,
 ) -> Result<Rrset, ReadError> {
+    let request = question(owner, record_type);
+    let answer = ask(place.server, &request, None, limit).await.map_err(ReadError::Fault)?;
+    Rrset::new(place, owner, record_type, answer).map_err(ReadError::Dns)
+}
+
+/// The request for one RRset.
+pub(crate) fn question(owner: &Name, record_type: RecordType) -> Message {
     let mut request = Message::query();
     request.metadata.recursion_desired = false;
     request.add_query(Query::query(owner.clone(), record_type));
@@ -160,20 +179,30 @@ async fn read_rrset(
     // MAX_UDP fits u16 by its value.
     edns.set_max_payload(MAX_UDP as u16).set_version(0);
     request.set_edns(edns);
-    let answer = ask(place.server, &request, None, limit).await.map_err(ReadError::Fault)?;
-    match answer.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => {}
-        code => return Err(ReadError::Dns(place.refused(Step::Read, &rcode_name(code)))),
+    request
+}
+
+impl Rrset {
+    pub(crate) fn new(
+        place: Place<'_>,
+        owner: &Name,
+        record_type: RecordType,
+        answer: Message,
+    ) -> Result<Self, DnsError> {
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => {}
+            code => return Err(place.refused(Step::Read, &rcode_name(code))),
+        }
+        // A DNAME above comes with such a CNAME made for it (RFC 6672 section 3.1).
+        let alias = answer
+            .answers
+            .iter()
+            .any(|record| record.record_type() == RecordType::CNAME && record.name == *owner);
+        let authoritative = answer.metadata.authoritative;
+        let wanted = |record: &Record| record.name == *owner && record.record_type() == record_type;
+        let records = answer.answers.into_iter().filter(wanted).collect();
+        Ok(Self { records, authoritative, alias })
     }
-    // A DNAME above comes with such a CNAME made for it (RFC 6672 section 3.1).
-    let alias = answer
-        .answers
-        .iter()
-        .any(|record| record.record_type() == RecordType::CNAME && record.name == *owner);
-    let authoritative = answer.metadata.authoritative;
-    let wanted = |record: &Record| record.name == *owner && record.record_type() == record_type;
-    let records = answer.answers.into_iter().filter(wanted).collect();
-    Ok(Rrset { records, authoritative, alias })
 }
 
 fn address(record: &Record) -> Option<IpAddr> {

@@ -1,7 +1,6 @@
 //! Keeps every server of a zone up to date in the background, without ever holding up its caller.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use crate::desired::Desired;
 use crate::error::DnsError;
 use crate::update::{Answer, apply};
+use crate::whereabouts::Whereabouts;
 use crate::zone::Zone;
 
 /// Names and slots that one process may care for: a node holds one slot of a group, with a few names.
@@ -44,13 +44,27 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// Delays after one failure, after the next and so on.
+    pub(crate) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        // Jitter adds up to the delay itself, so half of the bound is the longest delay before it.
+        let longest = self.retry_max / 2;
+        ExponentialBuilder::new()
+            .with_min_delay(self.retry_min.min(longest))
+            .with_max_delay(longest)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+}
+
 /// What became of one contribution at one server: its first failure, and then every final answer.
 ///
 /// A later look (`recheck`) that finds nothing to do is not reported.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The server.
-    pub server: SocketAddr,
+    /// The server, as [`Zone::servers`] names it.
+    pub server: String,
     /// The name, as given.
     pub name: String,
     /// The slot.
@@ -79,7 +93,7 @@ pub struct Updater {
 #[derive(Debug)]
 struct Server {
     zone: Arc<Zone>,
-    address: SocketAddr,
+    place: Whereabouts,
     timing: Timing,
     permits: Semaphore,
     outcomes: mpsc::Sender<Outcome>,
@@ -94,10 +108,10 @@ impl Updater {
         let (outcomes, receiver) = mpsc::channel(MAX_OUTCOMES);
         let zone = Arc::new(zone);
         let dropped = Arc::new(AtomicU64::new(0));
-        let server = |address: &SocketAddr| {
+        let server = |name: &String| {
             Arc::new(Server {
                 zone: zone.clone(),
-                address: *address,
+                place: Whereabouts::find(name.clone(), timing),
                 timing,
                 permits: Semaphore::new(MAX_CONCURRENT),
                 outcomes: outcomes.clone(),
@@ -191,7 +205,7 @@ impl Server {
     /// Tries until there is a final answer. Reports the first failure, and the answer unless it is no news.
     async fn persist(&self, desired: &Desired, first: bool) -> Answer {
         let start = Instant::now();
-        let mut delays = self.delays();
+        let mut delays = self.timing.delays();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -204,7 +218,8 @@ impl Server {
                 }
                 Err(error) if attempts == 1 => self.report(desired, Err(error), attempts, start),
                 Err(error) => {
-                    tracing::debug!(server = %self.address, attempts, %error, "DNS update failed again");
+                    let server = self.place.name();
+                    tracing::debug!(server, attempts, %error, "DNS update failed again");
                 }
             }
             let delay = delays.next().unwrap_or(self.timing.retry_max);
@@ -213,32 +228,32 @@ impl Server {
     }
 
     async fn attempt(&self, desired: &Desired) -> Result<Answer, DnsError> {
+        let address = self.place.address(self.zone.timeout).await?;
         // The semaphore is never closed; were it, going on without a permit would do no harm.
         let _permit = self.permits.acquire().await;
-        apply(&self.zone, self.address, desired).await
-    }
-
-    fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        // Jitter adds up to the delay itself, so half of the bound is the longest delay before it.
-        let longest = self.timing.retry_max / 2;
-        ExponentialBuilder::new()
-            .with_min_delay(self.timing.retry_min.min(longest))
-            .with_max_delay(longest)
-            .with_jitter()
-            .without_max_times()
-            .build()
+        let answer = apply(&self.zone, address, desired).await;
+        if answer.is_err() {
+            self.place.doubt();
+        }
+        answer
     }
 
     fn report(&self, desired: &Desired, result: Result<Answer, DnsError>, attempts: u32, start: Instant) {
         let elapsed = start.elapsed();
         let Desired { name, slot, epoch, .. } = desired.clone();
-        tracing::debug!(server = %self.address, name, slot, epoch, attempts, ?result, "DNS update");
-        let outcome = Outcome { server: self.address, name, slot, epoch, result, attempts, elapsed };
+        let server = self.place.name().to_owned();
+        tracing::debug!(server, name, slot, epoch, attempts, ?result, "DNS update");
+        let outcome = Outcome { server, name, slot, epoch, result, attempts, elapsed };
         if let Err(mpsc::error::TrySendError::Full(outcome)) = self.outcomes.try_send(outcome) {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             // The first and every doubling: a full channel must show, not flood.
             if dropped.is_power_of_two() {
-                tracing::warn!(dropped, server = %outcome.server, name = outcome.name, "nobody takes DNS outcomes");
+                tracing::warn!(
+                    dropped,
+                    server = outcome.server,
+                    name = outcome.name,
+                    "nobody takes DNS outcomes"
+                );
             }
         }
     }

@@ -1,7 +1,6 @@
 //! A zone, the servers to update it at, and the key to sign with.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ const FUDGE: u16 = 300;
 /// A zone that is updated at each of its servers.
 #[derive(Debug, Clone)]
 pub struct Zone {
-    /// The primaries, each updated on its own. A secondary refuses updates and is no use here.
-    pub servers: Vec<SocketAddr>,
+    /// The primaries, `host:port` each, each updated on its own. A name is looked up in the background, and again when a
+    /// try failed there. A secondary refuses updates and is no use here.
+    pub servers: Vec<String>,
     /// Name of the zone, fully qualified; a missing final dot is taken as given.
     pub origin: String,
     /// The key to sign updates with; without one they go out unsigned.

@@ -9,7 +9,7 @@ use std::{
 
 use understudy_wire::{BootId, BootTime, Epoch, GroupId, Health, Holder, NodeId, Slot};
 
-use crate::seat::{Member, SlotState};
+use crate::state::{Member, SlotState};
 
 /// Everything an election looks at.
 pub(crate) struct Ballot<'a> {
@@ -18,7 +18,7 @@ pub(crate) struct Ballot<'a> {
     pub(crate) group: &'a GroupId,
     pub(crate) fresh: Duration,
     pub(crate) state: &'a SlotState,
-    pub(crate) members: &'a BTreeMap<NodeId, Member>,
+    pub(crate) members: &'a BTreeMap<NodeId, Box<Member>>,
     pub(crate) maintenance: &'a BTreeSet<NodeId>,
     pub(crate) damped: &'a BTreeSet<NodeId>,
     pub(crate) fenced: &'a BTreeSet<(NodeId, BootId)>,
@@ -62,7 +62,7 @@ pub(crate) fn why_nobody(ballot: &Ballot<'_>) -> String {
 
 /// Sorts candidates; the least comes first.
 type Order =
-    (Reverse<Option<Epoch>>, bool, bool, bool, Reverse<i32>, understudy_wire::StandbyKind, bool, u64);
+    (Reverse<Option<Epoch>>, bool, bool, bool, bool, Reverse<i32>, understudy_wire::StandbyKind, u64);
 
 impl Ballot<'_> {
     /// Why a node cannot be granted the slot at all.
@@ -106,6 +106,10 @@ impl Ballot<'_> {
 
     /// Seats need not know the same of the past (who held it last, who flaps): that would split every vote for ever.
     /// So it counts for nothing among those who were tried in vain, and after a few splits all seats order alike.
+    ///
+    /// Who flaps comes after everybody steadier, whatever its priority: it would soon be gone again. Alone it is chosen
+    /// at once. Each seat counts the falls that it saw itself, for a node cannot remember its own crash; where a node is
+    /// damped by some seats only, there are two opinions, and one of two has a quorum.
     fn order(&self, node: &NodeId, member: &Member) -> Order {
         let successor = self.state.successor.as_ref().is_some_and(|(named, _)| named == node);
         let shunned = self.state.shunned.contains_key(node);
@@ -116,9 +120,9 @@ impl Ballot<'_> {
             !successor,
             shunned,
             !held_last,
+            damped,
             Reverse(member.priority),
             member.standby,
-            damped,
             stable_hash(self.group, self.slot, node),
         )
     }

@@ -8,19 +8,26 @@
 //! - R2: a grant is renewed only by a heartbeat that *claims* the slot; until then the very same grant is repeated.
 //!   Otherwise a node that the seats hear, but that cannot hear them, would keep a slot dark for ever.
 //! - R3: a restarted seat knows only the ceiling, which no claim reaches. So among the candidates whoever claims the
-//!   slot comes first, then whoever held it last, then those who have not just given it up, then the rest of R3b.
+//!   slot comes first, then a successor that was named, then those who have not just given it up or were tried in vain,
+//!   then whoever held it last, then the rest of R3b.
+//! - R3: a node that flaps comes after every steadier one, whatever its priority and kind.
 //! - R3: seats may differ in what they know of the past; it orders candidates only until they were tried in vain, or a
 //!   vote that splits would split for ever.
 //! - R6: an epoch above the ceiling is granted but not confirmed, so no lease waits for JetStream.
 //! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T.
+//! - R14: a group's size is a number of open slots. A seat neither grants nor renews a closed one, so its lease runs out.
+//!   It asks nobody to leave: a seat that has heard of a change late must not take a slot away by itself.
 //! - R13: a seat is late after I/2 (with T = 3 I a lease renewed just in time outlives no more), and while it is late it
 //!   holds a release against nobody.
 
 mod election;
 mod holder;
+mod output;
 mod rules;
 mod seat;
+mod state;
 
 pub use holder::{Holder, Output as HolderOutput, Refused, Why};
+pub use output::{Output as SeatOutput, SlotView, Standing};
 pub use rules::{BLOCK, Identity, Rules};
-pub use seat::{Output as SeatOutput, Seat, SlotView, Standing};
+pub use seat::Seat;

@@ -4,114 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use understudy_wire::{
     BootId, BootTime, Epoch, Grant, Health, Heartbeat, Holder, NodeId, Release, Revoke, Seat as SeatNumber,
-    Slot, StandbyKind,
+    Slot,
 };
 
 use crate::{
     election::{self, Choice},
+    output::{Output, SlotView, Standing},
     rules::{BLOCK, Identity, Rules},
+    state::{Live, Member, SlotState},
 };
 
 /// Boots of one node that a seat remembers as past, so that a late message of one cannot pass for the present.
 const PAST_BOOTS: usize = 8;
 
-/// What the shell must do, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send to the holder, on both paths.
-    Grant(Grant),
-    /// Send to the holder, on both paths.
-    Revoke(Revoke),
-    /// Make the ceiling of a slot durable, then call [`Seat::ceiling`] (rule R6b).
-    RaiseCeiling {
-        /// The slot.
-        slot: Slot,
-        /// At least this.
-        to: Epoch,
-    },
-    /// A vacant slot was given to a new holder.
-    Elected {
-        /// The slot.
-        slot: Slot,
-        /// To whom.
-        holder: Holder,
-        /// Who had it before, as far as this seat knows.
-        previous: Option<NodeId>,
-    },
-    /// A vacant slot has no candidate. Said once per vacancy.
-    Vacant {
-        /// The slot.
-        slot: Slot,
-        /// Highest epoch known.
-        highest: Epoch,
-        /// Why nobody can have it, node by node.
-        reason: String,
-    },
-}
-
-/// What a seat may do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Silent after its start, or the ceiling is not known yet (rule R6).
-    Silent,
-    /// Another live process has the same seat.
-    Conflict,
-    /// Ran late and judges nothing vacant yet (rule R13).
-    Late,
-    /// Grants.
-    Granting,
-}
-
-/// One slot as this seat sees it.
-#[derive(Debug, Clone)]
-pub struct SlotView {
-    /// Live grant: to whom, until when.
-    pub granted: Option<(Holder, BootTime)>,
-    /// Highest epoch known.
-    pub highest: Epoch,
-}
-
-/// A node as its latest heartbeat had it.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) heard_at: BootTime,
-    pub(crate) boot: BootId,
-    pub(crate) seq: u64,
-    pub(crate) sent_at: BootTime,
-    pub(crate) bidder: Option<Holder>,
-    pub(crate) health: Health,
-    pub(crate) standby: StandbyKind,
-    pub(crate) ready: bool,
-    pub(crate) priority: i32,
-    pub(crate) claims: Vec<(Slot, Epoch)>,
-    past_boots: VecDeque<BootId>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Live {
-    pub(crate) holder: Holder,
-    pub(crate) until: BootTime,
-    pub(crate) echo: BootTime,
-    pub(crate) claimed: Option<Epoch>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct SlotState {
-    pub(crate) grant: Option<Live>,
-    pub(crate) highest: Epoch,
-    /// Durable bound on epochs; `None` until it was read.
-    ceiling: Option<Epoch>,
-    raising: Epoch,
-    /// Latest claim seen: its epoch and node.
-    pub(crate) last_claim: Option<(Epoch, NodeId)>,
-    /// Whoever gave the slot up lately, until when they come last.
-    pub(crate) shunned: BTreeMap<NodeId, BootTime>,
-    /// Latest release of each node, by that node's clock: bids older than it are void.
-    pub(crate) released: BTreeMap<NodeId, (Holder, BootTime)>,
-    /// Whom a switchover named, and until when that counts.
-    pub(crate) successor: Option<(NodeId, BootTime)>,
-    told_vacant: bool,
-}
+/// Nodes of a group that a seat remembers, far above any group: a flood of invented names cannot fill the memory.
+const MAX_NODES: usize = 16_384;
 
 /// The seat of one detector in one group.
 #[derive(Debug)]
@@ -125,7 +32,10 @@ pub struct Seat {
     last_turn: BootTime,
     rival_until: Option<BootTime>,
     slots: Vec<SlotState>,
-    members: BTreeMap<NodeId, Member>,
+    /// Slots below this are granted (rule R14); `None`: not known yet.
+    open: Option<u16>,
+    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
+    members: BTreeMap<NodeId, Box<Member>>,
     maintenance: BTreeSet<NodeId>,
     damped: BTreeSet<NodeId>,
     fenced: BTreeSet<(NodeId, BootId)>,
@@ -133,9 +43,11 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// A seat that starts `now`: silent for `rules.silence`, and until every ceiling was told (rule R6).
+    /// A seat that starts `now`: silent for `rules.silence`, and until every ceiling was told (rule R6). All slots are
+    /// open, unless [`Seat::handle_size`] says otherwise.
     pub fn new(identity: Identity, rules: Rules, seat: SeatNumber, detector: u64, now: BootTime) -> Self {
         let slots = (0..identity.slots).map(|_| SlotState::default()).collect();
+        let open = Some(identity.slots);
         Self {
             silent_until: now.after(rules.silence),
             judge_from: now,
@@ -146,6 +58,7 @@ impl Seat {
             seat,
             detector,
             slots,
+            open,
             members: BTreeMap::new(),
             maintenance: BTreeSet::new(),
             damped: BTreeSet::new(),
@@ -171,7 +84,7 @@ impl Seat {
         }
         for slot in self.all_slots() {
             self.learn_epochs(slot, heartbeat);
-            if self.may_grant(now) {
+            if self.may_grant(now) && self.is_open(slot) {
                 self.renew(now, slot, heartbeat);
                 self.fill(now, slot);
             }
@@ -223,6 +136,14 @@ impl Seat {
         self.fill_all(now);
     }
 
+    /// Slots below `open` are granted, those from it on neither granted nor renewed: their leases run out (rule R14).
+    /// `None`: it is not known how many, so the seat stays silent. A seat that is told late costs its vote and no more.
+    pub fn handle_size(&mut self, now: BootTime, open: Option<u16>) {
+        self.turn(now);
+        self.open = open;
+        self.fill_all(now);
+    }
+
     /// Which nodes are damped for flapping (full set).
     pub fn handle_damped(&mut self, now: BootTime, nodes: BTreeSet<NodeId>) {
         self.turn(now);
@@ -254,7 +175,10 @@ impl Seat {
     pub fn standing(&self, now: BootTime) -> Standing {
         if self.rival_until.is_some_and(|until| now < until) {
             Standing::Conflict
-        } else if now < self.silent_until || self.slots.iter().any(|state| state.ceiling.is_none()) {
+        } else if now < self.silent_until
+            || self.open.is_none()
+            || self.slots.iter().any(|state| state.ceiling.is_none())
+        {
             Standing::Silent
         } else if now < self.judge_from {
             Standing::Late
@@ -290,8 +214,10 @@ impl Seat {
 
     /// Keeps the heartbeat if it is the newest of its node; a boot that was replaced never comes back.
     fn remember(&mut self, now: BootTime, heartbeat: &Heartbeat) -> bool {
+        let full = self.members.len() >= MAX_NODES;
+        let mut known = self.members.get_mut(&heartbeat.node);
         let mut past_boots = VecDeque::new();
-        if let Some(member) = self.members.get_mut(&heartbeat.node) {
+        if let Some(member) = &mut known {
             let same_boot = member.boot == heartbeat.boot;
             if (same_boot && heartbeat.seq <= member.seq) || member.past_boots.contains(&heartbeat.boot) {
                 return false;
@@ -315,7 +241,11 @@ impl Seat {
             claims: heartbeat.claims.iter().map(|claim| (claim.slot, claim.epoch)).collect(),
             past_boots,
         };
-        self.members.insert(heartbeat.node.clone(), member);
+        match known {
+            Some(known) => **known = member,
+            None if full => return false,
+            None => drop(self.members.insert(heartbeat.node.clone(), Box::new(member))),
+        }
         true
     }
 
@@ -392,10 +322,14 @@ impl Seat {
 
     fn fill_all(&mut self, now: BootTime) {
         if self.may_grant(now) {
-            for slot in self.all_slots() {
+            for slot in (0..self.open.unwrap_or_default().min(self.identity.slots)).map(Slot) {
                 self.fill(now, slot);
             }
         }
+    }
+
+    fn is_open(&self, slot: Slot) -> bool {
+        self.open.is_some_and(|open| slot.0 < open)
     }
 
     /// R3: gives a vacant slot to the first candidate.
@@ -497,6 +431,7 @@ impl Seat {
     ) {
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
         let known = state.released.get(&holder.node);
+        let is_known = known.is_some();
         if known.is_some_and(|(known, last)| *known == holder && *last >= at) {
             return;
         }
@@ -509,6 +444,9 @@ impl Seat {
             }
             state.successor = successor.map(|node| (node, until));
         }
-        state.released.insert(holder.node.clone(), (holder, at));
+        // A release that is not remembered costs at most a T: the holder itself ignores what answers older bids.
+        if is_known || state.released.len() < MAX_NODES {
+            state.released.insert(holder.node.clone(), (holder, at));
+        }
     }
 }

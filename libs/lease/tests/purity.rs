@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
-const PURE: [&str; 2] = ["understudy-lease", "understudy-detection"];
+const PURE: [&str; 3] = ["understudy-lease", "understudy-detection", "understudy-scaling"];
 const IMPURE: [&str; 9] =
     ["tokio", "async-nats", "tonic", "rand", "rand_core", "getrandom", "socket2", "nix", "rtnetlink"];
 

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
-use understudy_service::{CommonArgs, Frame, Hopeless};
+use understudy_service::{CommonArgs, Frame, Hopeless, Role, Threads};
 
 #[derive(Parser)]
 struct Args {
@@ -16,7 +16,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    understudy_service::run("minimal", &args.common, |frame| serve(frame, args.end))
+    understudy_service::run(Role::Heartbeat, Threads::One, &args.common, |frame| serve(frame, args.end))
 }
 
 async fn serve(frame: Frame, end: Option<String>) -> anyhow::Result<()> {

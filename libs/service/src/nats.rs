@@ -1,8 +1,7 @@
 //! Connects a service to NATS as the configuration says.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -18,10 +17,22 @@ use crate::{config::Config, http::Metrics};
 /// # Errors
 /// When credentials cannot be read, or the client refuses an address.
 pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Nats> {
+    connect_pinging(config, name, config.nats.ping_interval).await
+}
+
+/// As [`connect`], with a time of its own between pings.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_pinging(config: &Config, name: &str, ping_interval: Duration) -> anyhow::Result<Nats> {
     let nats = &config.nats;
+    let auth = auth(config)?;
+    if auth.is_none() {
+        tracing::warn!("NATS without a credential: whoever reaches its servers can grant, release and steer");
+    }
     let options = NatsOptions {
-        ping_interval: nats.ping_interval,
-        auth: auth(config)?,
+        ping_interval,
+        auth,
         ca: nats.ca_file.clone(),
         ..NatsOptions::new(config.cluster.clone(), name, nats.servers.clone())
     };
@@ -30,10 +41,8 @@ pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Nats> {
 
 fn auth(config: &Config) -> anyhow::Result<Option<Auth>> {
     let nats = &config.nats;
-    if let Some(file) = &nats.nkey_file {
-        let seed = std::fs::read_to_string(file);
-        let seed = seed.with_context(|| format!("nats.nkey_file: reading {}", file.display()))?;
-        return Ok(Some(Auth::Nkey { seed: seed.trim().to_owned() }));
+    if let Some(seed) = nats.seed()? {
+        return Ok(Some(Auth::Nkey { seed: seed.expose().to_owned() }));
     }
     let login = nats.login()?;
     Ok(login.map(|(user, password)| Auth::Password {

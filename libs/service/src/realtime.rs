@@ -15,18 +15,15 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// Says once what was granted and what not, with the cure.
-    pub fn log(&self) {
-        match &self.scheduling {
-            Ok(()) => tracing::debug!("running with SCHED_RR"),
-            Err(reason) => {
-                tracing::warn!(%reason, "no realtime scheduling: a busy host may delay heartbeats");
-            }
-        }
-        match &self.memory {
-            Ok(()) => tracing::debug!("memory is locked"),
-            Err(reason) => tracing::warn!(%reason, "memory is not locked: swapping may delay heartbeats"),
-        }
+    /// What was not granted, and what that may lead to.
+    pub fn limits(&self) -> Vec<String> {
+        let scheduling = self.scheduling.as_ref().err();
+        let memory = self.memory.as_ref().err();
+        let scheduling = scheduling
+            .map(|reason| format!("no realtime scheduling, a busy host may delay heartbeats ({reason})"));
+        let memory =
+            memory.map(|reason| format!("memory is not locked, swapping may delay heartbeats ({reason})"));
+        scheduling.into_iter().chain(memory).collect()
     }
 }
 

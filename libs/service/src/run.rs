@@ -1,16 +1,22 @@
 //! The life of a service: arguments, configuration, telemetry, pages, main, end.
 
-use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Door,
+    calm,
     config::{Config, Problem, environment},
+    healthz,
     http::{self, Health, Metrics, TICK_LIMIT},
+    interface::{self, Interface},
+    owner::Role,
     realtime::{self, Granted},
-    shutdown, telemetry,
+    seat::OwnSeat,
+    shutdown, systemd, telemetry,
 };
 
 /// Exit codes, after sysexits.h where it has one.
@@ -25,8 +31,20 @@ pub mod exit {
     pub const CONFIG: u8 = 78;
 }
 
-/// One for receiving and one for the rest: the services are small, and more threads only move work between CPUs.
+/// Threads that do a service's work; blocking calls have others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Everything on the first: for services that do a little and often. Each message that a thread hands to another
+    /// wakes it, and an idle node does nothing else.
+    One,
+    /// One for the service's loop, one for receiving and one for the rest: for services with work for several CPUs.
+    Several,
+}
+
+/// Beside the loop's own thread: more would only move work between CPUs.
 const WORKERS: usize = 2;
+/// How long blocking calls may hold up the end: a name that is being looked up takes its time, and nobody waits for it.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Arguments of every service; `#[command(flatten)]` them.
 #[derive(Debug, Clone, Args)]
@@ -37,7 +55,30 @@ pub struct CommonArgs {
     /// Check the configuration, print what is wrong with it, and end.
     #[arg(long)]
     pub check: bool,
+    /// What to do instead of running the service.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
+
+/// What a service's program does besides running the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Ask the service that runs on this host with this configuration whether it is well: exit code 0 if it is.
+    Healthz,
+}
+
+/// The network that the service speaks over has gone, or never came.
+#[derive(Debug, thiserror::Error)]
+#[error("node.interface = {0:?} is not there: ending, to be started again where it is")]
+struct InterfaceLost(String);
+
+/// The node's network is not there, or not to be told from others.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "node.interface is not set, and not exactly one interface has an address in the network of the VIPs: ending, to be \
+     started again where it is"
+)]
+struct NoInterface;
 
 /// The environment cannot run this service, however often it is started: exit code 69.
 #[derive(Debug, thiserror::Error)]
@@ -59,14 +100,17 @@ pub struct Frame {
     pub shutdown: CancellationToken,
     /// What scheduling and locking were granted.
     pub realtime: Granted,
+    /// The seat of a detector, where its credential hangs on it.
+    pub seat: Option<OwnSeat>,
 }
 
-/// Runs `main` of the service called `service` and returns the process's exit code.
-pub fn run<M, F>(service: &'static str, args: &CommonArgs, main: M) -> ExitCode
+/// Runs `main` of a service and returns the process's exit code.
+pub fn run<M, F>(role: Role, threads: Threads, args: &CommonArgs, main: M) -> ExitCode
 where
     M: FnOnce(Frame) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
+    let service = role.program();
     let (config, report) = Config::examine(args.config.as_deref(), environment());
     let Some(config) = config else {
         print(service, "error", &report.errors);
@@ -77,13 +121,35 @@ where
         print(service, "warning", &report.warnings);
         return exit::OK.into();
     }
+    if args.command == Some(Command::Healthz) {
+        return ask_healthz(role, &config).into();
+    }
     // Before the runtime, so that the thread that runs `main` has it too.
     let realtime = realtime::enter(&config.realtime);
-    match runtime(&config, &realtime) {
-        Ok(runtime) => runtime.block_on(live(service, config, &report.warnings, realtime, main)).into(),
+    match runtime(threads, &config, &realtime) {
+        Ok(runtime) => {
+            let code = runtime.block_on(live(role, config, &report.warnings, realtime, main));
+            runtime.shutdown_timeout(LAST_CALLS);
+            code.into()
+        }
         Err(error) => {
             complain(service, &anyhow::Error::new(error).context("starting the runtime"));
             exit::ERROR.into()
+        }
+    }
+}
+
+fn ask_healthz(role: Role, config: &Config) -> u8 {
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::new)
+        .and_then(|runtime| runtime.block_on(healthz::ask(role, config)).map_err(anyhow::Error::new));
+    match asked {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(role.program(), &error);
+            exit::ERROR
         }
     }
 }
@@ -99,9 +165,20 @@ fn complain(service: &str, what: &dyn std::fmt::Display) {
     eprintln!("{service}: {what:#}");
 }
 
-fn runtime(config: &Config, realtime: &Granted) -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(WORKERS).enable_all();
+fn runtime(threads: Threads, config: &Config, realtime: &Granted) -> std::io::Result<Runtime> {
+    let mut builder = match threads {
+        Threads::One => {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.on_thread_park(calm::nap);
+            builder
+        }
+        Threads::Several => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(WORKERS);
+            builder
+        }
+    };
+    builder.enable_all();
     if realtime.scheduling.is_ok() {
         let priority = config.realtime.priority;
         builder.on_thread_start(move || {
@@ -112,18 +189,12 @@ fn runtime(config: &Config, realtime: &Granted) -> std::io::Result<Runtime> {
     builder.build()
 }
 
-async fn live<M, F>(
-    service: &'static str,
-    config: Config,
-    warnings: &[Problem],
-    realtime: Granted,
-    main: M,
-) -> u8
+async fn live<M, F>(role: Role, config: Config, warnings: &[Problem], realtime: Granted, main: M) -> u8
 where
     M: FnOnce(Frame) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let instance = instance(&config);
+    let (service, instance) = (role.program(), instance(&config));
     let guard = match telemetry::init(service, &instance, &config.telemetry) {
         Ok(guard) => guard,
         Err(error) => {
@@ -134,23 +205,67 @@ where
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    realtime.log();
-    let code = match frame(config, instance, realtime).await {
-        Ok(frame) => code(main(frame).await),
+    for limit in realtime.limits() {
+        tracing::warn!("{limit}");
+    }
+    let code = match frame(role, config, instance, realtime).await {
+        Ok(frame) => {
+            systemd::start(frame.health.clone());
+            let ended = until_interface_is_lost(role, frame, main).await;
+            systemd::stopping();
+            code(ended)
+        }
         Err(error) => code(Err(error)),
     };
     guard.shutdown().await;
     code
 }
 
-async fn frame(config: Config, instance: String, realtime: Granted) -> anyhow::Result<Frame> {
+/// Runs `main`; when the node's interface is gone it is asked to end.
+async fn until_interface_is_lost<M, F>(role: Role, frame: Frame, main: M) -> anyhow::Result<()>
+where
+    M: FnOnce(Frame) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    // An executor says so itself, where it needs it; a publisher would go on where nobody hears it.
+    if role == Role::Heartbeat && frame.config.node.interface.is_none() && !frame.config.own_vips().is_empty()
+    {
+        return Err(NoInterface.into());
+    }
+    let found = frame.config.node.interface.as_deref().map(Interface::find);
+    // One configuration serves all hosts: that of a detector may have no such interface, and needs none.
+    let Some(mut interface) = found.filter(|interface| role.is_of_a_node() || interface.is_there()) else {
+        return main(frame).await;
+    };
+    let shutdown = frame.shutdown.clone();
+    let running = main(frame);
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => ended,
+        () = interface.lost() => {
+            shutdown.cancel();
+            running.await?;
+            Err(InterfaceLost(interface.name).into())
+        }
+    }
+}
+
+async fn frame(role: Role, mut config: Config, instance: String, realtime: Granted) -> anyhow::Result<Frame> {
     let shutdown = shutdown::on_signals(exit::ERROR.into())?;
+    let seat = role.resolve(&mut config).await?;
+    if role.is_of_a_node() && config.node.interface.is_none() {
+        config.node.interface = interface::facing(&config.own_vips());
+    }
     let (metrics, health) = (Metrics::default(), Health::new(TICK_LIMIT));
+    for limit in realtime.limits() {
+        health.limited(limit);
+    }
     if let Some(address) = config.http.listen {
         // Not tied to the token: the pages show a hand-over to its end.
-        http::serve(address, metrics.clone(), health.clone(), CancellationToken::new()).await?;
+        let door = Door::of(&config, address)?;
+        http::serve(address, door, metrics.clone(), health.clone(), CancellationToken::new()).await?;
     }
-    Ok(Frame { config: Arc::new(config), instance, metrics, health, shutdown, realtime })
+    Ok(Frame { config: Arc::new(config), instance, metrics, health, shutdown, realtime, seat })
 }
 
 fn instance(config: &Config) -> String {

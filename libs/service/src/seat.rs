@@ -142,16 +142,20 @@ async fn query_pointer(server: SocketAddr, address: IpAddr) -> std::io::Result<V
     let mut buffer = vec![0; MAX_ANSWER];
     loop {
         let length = socket.recv(&mut buffer).await?;
-        let Ok(answer) = Message::from_vec(&buffer[..length]) else { continue };
-        if answer.metadata.id != message.metadata.id {
-            continue;
+        if let Some(names) = pointers(message.metadata.id, &buffer[..length]) {
+            return Ok(names);
         }
-        let names = answer.answers.iter().filter_map(|record| match &record.data {
-            RData::PTR(name) => Some(name.to_ascii().trim_end_matches('.').to_owned()),
-            _ => None,
-        });
-        return Ok(names.collect());
     }
+}
+
+/// The names in the answer to the PTR query `id`; `None` when the datagram is no answer to it.
+pub fn pointers(id: u16, datagram: &[u8]) -> Option<Vec<String>> {
+    let answer = Message::from_vec(datagram).ok().filter(|answer| answer.metadata.id == id)?;
+    let names = answer.answers.iter().filter_map(|record| match &record.data {
+        RData::PTR(name) => Some(name.to_ascii().trim_end_matches('.').to_owned()),
+        _ => None,
+    });
+    Some(names.collect())
 }
 
 #[cfg(test)]

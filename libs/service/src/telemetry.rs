@@ -3,7 +3,7 @@
 //! A failover is seen by several processes that cannot hand each other a trace context in time. So the trace of a
 //! tenure has an id that all of them can work out ([`understudy_wire::event::trace_id`]), and so has its root span.
 
-use std::{borrow::Cow, cell::Cell, time::Duration};
+use std::{borrow::Cow, cell::Cell, io::IsTerminal as _, time::Duration};
 
 use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId, global,
@@ -18,7 +18,6 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider},
 };
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -90,7 +89,13 @@ impl Guard {
 pub fn init(service: &'static str, instance: &str, config: &Telemetry) -> Result<Guard, TelemetryError> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|source| TelemetryError::Filter { filter: config.log.clone(), source })?;
-    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // What cannot be written is lost. To complain of it on stderr, which is what cannot be written, would end the
+    // process: a full disk under the log must not.
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        // Colours are for who looks on, not for what keeps logs.
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     let text = if config.json { text.json().flatten_event(true).boxed() } else { text.boxed() };
     let guard = traces(service, instance, config)?;
     // Only our own spans: those of the exporter's connection would be exported by it in turn.
@@ -142,12 +147,6 @@ pub fn tenure_context(trace_id: u128) -> Context {
 fn tenure_ids(trace_id: u128) -> (TraceId, SpanId) {
     let [.., a, b, c, d, e, f, g, h] = trace_id.to_be_bytes();
     (TraceId::from(trace_id), SpanId::from_bytes([a, b, c, d, e, f, g, h]))
-}
-
-/// Puts a span that is about to be entered under the tenure's root.
-pub fn join_tenure(span: &tracing::Span, trace_id: u128) {
-    // An error says that the span is closed or not recorded; then there is nothing to put anywhere.
-    drop(span.set_parent(tenure_context(trace_id)));
 }
 
 /// Something that is over: when it began and ended on this host, and how.

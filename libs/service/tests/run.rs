@@ -4,13 +4,14 @@ use std::{
     io::Read as _,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use understudy_lab::wait_until;
 
 const CONFIG: &str =
     "cluster = \"demo\"\nnats.servers = [\"a\", \"b\"]\n[group.web]\n[realtime]\nenabled = false\n";
@@ -101,14 +102,7 @@ impl Running {
     }
 
     fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "still running");
-            std::thread::yield_now();
-        }
+        wait_until("it to end", Duration::from_secs(10), || self.0.try_wait().unwrap()).unwrap()
     }
 }
 
@@ -127,4 +121,54 @@ fn the_first_signal_ends_it_in_order_and_the_second_at_once() {
     stubborn.0.stdout.as_mut().unwrap().read_exact(&mut second).unwrap();
     stubborn.signal(Signal::SIGTERM);
     assert_eq!(stubborn.end().code(), Some(1));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = service(folder.path(), CONFIG, &[]);
+    // Every write there fails as on a full disk. It logs at its start what real-time scheduling it lacks.
+    command.stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let mut running = Running::start(command);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.end().code(), Some(0));
+}
+
+/// The example in a network namespace of its own, after `prepare`; and its log.
+fn in_a_network(prepare: &str, folder: &Path, config: &str) -> (Command, std::path::PathBuf) {
+    let (plain, log) = (service(folder, config, &[]), folder.join("log"));
+    let mut inside = Command::new("unshare");
+    inside.args(["--net", "sh", "-c", &format!("{prepare}exec \"$@\""), "sh"]);
+    inside.arg(plain.get_program()).args(plain.get_args());
+    inside.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+    (inside, log)
+}
+
+/// As in the namespace of a container that is being started anew.
+#[test]
+fn a_service_of_a_node_that_starts_without_its_interface_ends_with_1_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = CONFIG.replace("[realtime]", "[node]\ninterface = \"eth0\"\n[realtime]");
+    let (inside, log) = in_a_network("", folder.path(), &config);
+    let code = Running::start(inside).end().code();
+    let said = std::fs::read_to_string(log).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("node.interface = \"eth0\" is not there"), "{said}");
+}
+
+/// In a network namespace of its own, whose only interface is taken away, as an engine does with a container's.
+#[test]
+fn a_service_whose_interface_is_gone_ends_with_1_to_be_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = CONFIG.replace("[realtime]", "[node]\ninterface = \"eth0\"\n[realtime]");
+    let (inside, log) = in_a_network("ip link add eth0 type veth peer name eth1 && ", folder.path(), &config);
+    let mut running = Running::start(inside);
+    let pid = running.0.id().to_string();
+    let gone =
+        Command::new("nsenter").args(["-t", &pid, "-n", "ip", "link", "del", "eth0"]).status().unwrap();
+    assert!(gone.success());
+    let code = running.end().code();
+    let said = std::fs::read_to_string(log).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("node.interface = \"eth0\" is not there"), "{said}");
 }

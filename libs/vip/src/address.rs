@@ -100,6 +100,8 @@ impl Addresses {
     /// passed without another call (the second line behind the gate). IPv6 addresses skip
     /// duplicate address detection, which the lease makes needless, and are deprecated from
     /// the start, so that the node does not choose them as source for its own connections.
+    /// One that somebody else put there and that failed that detection (`dadfailed`), or is
+    /// still in it, answers nobody and would stay so: it is taken off first.
     ///
     /// # Errors
     ///
@@ -121,6 +123,7 @@ impl Addresses {
         } else {
             attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            self.take_off_unusable(interface, index, address.addr()).await?;
         }
         request.message_mut().attributes.push(AddressAttribute::CacheInfo(lifetime));
         let done = request.execute().await;
@@ -155,15 +158,25 @@ impl Addresses {
             if message.header.index != index {
                 continue;
             }
-            let done = self.handle.address().del(message).execute().await;
-            if refusal(&done) == Some(libc::EADDRNOTAVAIL) {
-                // Its lifetime ended, or somebody else was faster.
-                continue;
-            }
-            self.outcome("removing", || format!("{address} from {interface}"), done)?;
-            removed = true;
+            removed |= self.delete(interface, address, message).await?;
         }
         Ok(removed)
+    }
+
+    /// Returns whether it was still there.
+    async fn delete(
+        &self,
+        interface: &str,
+        address: IpAddr,
+        message: AddressMessage,
+    ) -> Result<bool, AddressError> {
+        let done = self.handle.address().del(message).execute().await;
+        if refusal(&done) == Some(libc::EADDRNOTAVAIL) {
+            // Its lifetime ended, or somebody else was faster.
+            return Ok(false);
+        }
+        self.outcome("removing", || format!("{address} from {interface}"), done)?;
+        Ok(true)
     }
 
     /// Name of the interface that has the address, managed or not; `None` if none has it.
@@ -192,13 +205,26 @@ impl Addresses {
     /// [`AddressError::NoInterface`], [`AddressError::NotEthernet`], or what the kernel says.
     pub async fn link(&self, interface: &str) -> Result<Link, AddressError> {
         let message = self.link_message(interface).await?;
-        let mac = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
-            _ => None,
-        });
-        let mac = mac.ok_or_else(|| AddressError::NotEthernet { interface: interface.to_owned() })?;
+        let mac =
+            mac(&message).ok_or_else(|| AddressError::NotEthernet { interface: interface.to_owned() })?;
         let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
         Ok(Link { index: message.header.index, mac, up })
+    }
+
+    /// Takes the address off where the kernel has it but does not answer for it.
+    async fn take_off_unusable(
+        &self,
+        interface: &str,
+        index: u32,
+        address: IpAddr,
+    ) -> Result<(), AddressError> {
+        let dead = AddressFlags::Dadfailed | AddressFlags::Tentative;
+        let here = self.messages(address).await?.into_iter().filter(|message| message.header.index == index);
+        for message in here.filter(|message| flags(message).intersects(dead)) {
+            tracing::warn!(%address, interface, flags = ?flags(&message), "the address was not usable: putting it back");
+            self.delete(interface, address, message).await?;
+        }
+        Ok(())
     }
 
     async fn index(&self, interface: &str) -> Result<u32, AddressError> {
@@ -244,8 +270,16 @@ impl Addresses {
     }
 }
 
+/// The hardware address, if it has six bytes.
+pub(crate) fn mac(message: &LinkMessage) -> Option<[u8; 6]> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+        _ => None,
+    })
+}
+
 /// The address itself; on point-to-point links `Address` is the peer's.
-fn local(message: &AddressMessage) -> Option<IpAddr> {
+pub(crate) fn local(message: &AddressMessage) -> Option<IpAddr> {
     let find = |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
     find(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
@@ -259,10 +293,18 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
+fn flags(message: &AddressMessage) -> AddressFlags {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    flags.unwrap_or(AddressFlags::empty())
+}
+
 /// The error number with which the kernel refused.
 fn refusal<T>(done: &Result<T, rtnetlink::Error>) -> Option<i32> {
     match done {
-        Err(rtnetlink::Error::NetlinkError(message)) => message.code.map(|code| -code.get()),
+        Err(rtnetlink::Error::NetlinkError(message)) => message.code.map(|code| code.get().saturating_neg()),
         _ => None,
     }
 }

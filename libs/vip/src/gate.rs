@@ -9,7 +9,9 @@
 //! Dropped while shut, for [`Guard::Address`]: IPv4 and IPv6 packets to the address as they
 //! arrive (before any DNAT) and from it as they leave (also after SNAT), ARP and neighbour
 //! solicitations that ask for it, ARP and neighbour advertisements that speak for it. For
-//! [`Guard::Service`]: TCP or UDP packets to and from that port of the address.
+//! [`Guard::Service`]: TCP or UDP packets to and from that port of the address. Who asks for a
+//! shut service is refused at once, as by a closed port: a TCP reset (the only thing that
+//! leaves), or ICMP "port unreachable".
 //!
 //! What passes although the gate is shut: this host as a *client* of the address on another
 //! node. What does not: this host as a *router* between the address and others.
@@ -29,6 +31,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::boottime_ns;
+pub(crate) use netlink::acknowledgement;
 use netlink::{Channel, Rejected};
 use ruleset::Tables;
 use worker::Command;

@@ -14,6 +14,8 @@
 pub mod address;
 pub mod announce;
 pub mod clock;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod neighbours;
 pub mod proof;

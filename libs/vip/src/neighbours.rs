@@ -176,7 +176,7 @@ fn solicit(index: u32, vip: IpAddr) -> io::Result<()> {
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&buffer[..length]) {
         Ok(NetlinkMessage { payload: NetlinkPayload::Error(error), .. }) => match error.code {
             None => Ok(()),
-            Some(code) => Err(io::Error::from_raw_os_error(-code.get())),
+            Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
         },
         _ => Err(io::Error::other("no acknowledgement")),
     }
@@ -209,7 +209,7 @@ async fn follow(socket: TokioSocket, mut table: Table, sender: mpsc::Sender<Sigh
 }
 
 /// What has been reported of the addresses that matter.
-struct Table {
+pub(crate) struct Table {
     index: u32,
     /// What was last reported; `None` if nothing yet.
     seen: BTreeMap<IpAddr, Option<Option<[u8; 6]>>>,
@@ -217,12 +217,12 @@ struct Table {
     missing: BTreeSet<IpAddr>,
     dumping: bool,
     /// Whether notifications were lost since the last dump began.
-    stale: bool,
+    pub(crate) stale: bool,
 }
 
 impl Table {
     /// A table whose first dump has just been asked for.
-    fn new(index: u32, vips: Vec<IpAddr>) -> Table {
+    pub(crate) fn new(index: u32, vips: Vec<IpAddr>) -> Table {
         let missing: BTreeSet<IpAddr> = vips.into_iter().collect();
         let seen = missing.iter().map(|vip| (*vip, None)).collect();
         Table { index, seen, missing, dumping: true, stale: false }
@@ -235,7 +235,7 @@ impl Table {
     }
 
     /// Takes one datagram from the kernel, returns what it changes.
-    fn take(&mut self, mut bytes: &[u8]) -> Vec<Sighting> {
+    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Vec<Sighting> {
         let mut sightings = Vec::new();
         while let Some(length) = message_length(bytes) {
             match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes[..length]) {

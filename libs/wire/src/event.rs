@@ -38,6 +38,7 @@ events! {
     MaintenanceChanged: "maintenance",
     SwitchoverAsked: "switchover",
     SeatTrouble: "seat",
+    ScalingDecided: "scaling",
 }
 
 /// An event ready to be published: headers and body.
@@ -61,6 +62,9 @@ pub struct CloudEvent {
 
 impl CloudEvent {
     /// Wraps `body`. Two services that see one thing give the same `key`, and so the same id.
+    ///
+    /// # Errors
+    /// A body that nobody could read: its JSON has `null` in the place of a number that is not finite.
     pub fn new<B: EventBody>(
         cluster: &ClusterId,
         group: &GroupId,
@@ -69,6 +73,8 @@ impl CloudEvent {
         body: &B,
     ) -> Result<Self, serde_json::Error> {
         let id = name_uuid(&[cluster.as_str(), group.as_str(), B::KIND, key]).to_string();
+        let body = serde_json::to_vec(body)?;
+        serde_json::from_slice::<B>(&body)?;
         Ok(Self {
             id,
             source: format!("/understudy/{cluster}/{source}"),
@@ -76,7 +82,7 @@ impl CloudEvent {
             group: group.clone(),
             token: B::KIND,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            body: serde_json::to_vec(body)?,
+            body,
         })
     }
 
@@ -120,6 +126,16 @@ mod tests {
         assert_eq!(one.id, two.id);
         assert_ne!(one.id, other.id);
         assert_eq!(serde_json::from_slice::<v1::SlotVacant>(&one.body).unwrap(), body);
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_refused() {
+        let (cluster, group) = (ClusterId::new("demo").unwrap(), GroupId::new("web").unwrap());
+        let judged = |phi| v1::NodeJudged { phi, ..Default::default() };
+        assert!(CloudEvent::new(&cluster, &group, "detector/1", "1", &judged(f64::MAX)).is_ok());
+        for phi in [f64::INFINITY, f64::NAN] {
+            assert!(CloudEvent::new(&cluster, &group, "detector/1", "1", &judged(phi)).is_err(), "{phi}");
+        }
     }
 
     #[test]

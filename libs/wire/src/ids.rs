@@ -172,6 +172,12 @@ impl fmt::Display for Slot {
 pub struct Epoch(pub u64);
 
 impl Epoch {
+    /// An epoch from outside, from a network or a store: `None` from 2^62 on, for a forged one must not bring the
+    /// counter near its end.
+    pub fn new(raw: u64) -> Option<Self> {
+        (raw < 1 << 62).then_some(Self(raw))
+    }
+
     /// The epoch after this one.
     ///
     /// # Panics

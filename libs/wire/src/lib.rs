@@ -4,17 +4,16 @@
 //! [`Revoke`] and [`Release`] are the same messages after every field was checked, with newtypes for everything that
 //! could be mixed up. A message that fails the check is a [`DecodeError`], never a panic.
 
+mod decode;
 pub mod event;
 mod ids;
 mod message;
 mod subject;
 
+pub use decode::{DecodeError, MAX_MESSAGE, decode};
 pub use event::{CloudEvent, EventBody};
 pub use ids::{BootId, BootTime, ClusterId, Epoch, GroupId, Incarnation, InvalidName, NodeId, Seat, Slot};
-pub use message::{
-    Claim, DecodeError, Grant, Health, Heartbeat, Holder, MAX_MESSAGE, Release, Revoke, SlotRelease,
-    StandbyKind, decode,
-};
+pub use message::{Claim, Grant, Health, Heartbeat, Holder, Release, Revoke, SlotRelease, StandbyKind};
 pub use subject::{Subject, Subjects};
 
 /// Generated protobuf types, package `understudy.v1`.
@@ -23,6 +22,3 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/understudy.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/understudy.v1.serde.rs"));
 }
-
-/// The encoded `FileDescriptorSet` of all files, for gRPC reflection and readers in other languages.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/understudy.bin"));

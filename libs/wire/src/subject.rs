@@ -15,6 +15,8 @@ pub enum Subject {
     Heartbeat(GroupId, NodeId),
     /// `detector.<seat>`; 0: an observer.
     Detector(u8),
+    /// `seat.<seat>`; never 0.
+    Seat(u8),
     /// `grant.<group>.<node>`
     Grant(GroupId, NodeId),
     /// `release.<group>.<node>`
@@ -39,6 +41,7 @@ impl Subjects {
         match subject {
             Subject::Heartbeat(group, node) => format!("{prefix}heartbeat.{group}.{node}"),
             Subject::Detector(seat) => format!("{prefix}detector.{seat}"),
+            Subject::Seat(seat) => format!("{prefix}seat.{seat}"),
             Subject::Grant(group, node) => format!("{prefix}grant.{group}.{node}"),
             Subject::Release(group, node) => format!("{prefix}release.{group}.{node}"),
             Subject::Verdict(group, node) => format!("{prefix}verdict.{group}.{node}"),
@@ -61,10 +64,15 @@ impl Subjects {
         if end.is_some() {
             return Ok(None);
         }
-        if kind == "detector" && second.is_none() {
-            return Ok(first.parse().ok().map(Subject::Detector));
-        }
-        let Some(second) = second else { return Ok(None) };
+        let Some(second) = second else {
+            // Numbers have one way to be written: `+3` and `03` are other subjects.
+            let seat = first.parse().ok().filter(|seat: &u8| seat.to_string() == first);
+            return Ok(match kind {
+                "detector" => seat.map(Subject::Detector),
+                "seat" => seat.filter(|seat| *seat > 0).map(Subject::Seat),
+                _ => None,
+            });
+        };
         let group = GroupId::new(first)?;
         Ok(Some(match kind {
             "heartbeat" => Subject::Heartbeat(group, NodeId::new(second)?),
@@ -89,6 +97,7 @@ mod tests {
         for subject in [
             Subject::Heartbeat(group.clone(), node.clone()),
             Subject::Detector(3),
+            Subject::Seat(3),
             Subject::Grant(group.clone(), node.clone()),
             Subject::Release(group.clone(), node.clone()),
             Subject::Verdict(group.clone(), node),
@@ -109,6 +118,9 @@ mod tests {
             "understudy.demo.heartbeat.web",
             "understudy.demo.heartbeat.web.a.b",
             "understudy.demo.detector.x",
+            "understudy.demo.detector.03",
+            "understudy.demo.detector.+3",
+            "understudy.demo.seat.0",
             "understudy.demo.nonsense.web.a",
         ] {
             assert_eq!(subjects.parse(foreign), Ok(None), "{foreign}");

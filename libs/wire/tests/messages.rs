@@ -29,7 +29,7 @@ fn heartbeat() -> Heartbeat {
             at: BootTime(8),
             successor: Some(NodeId::new("b").unwrap()),
         }],
-        details: v1::Details { address: "10.0.0.1".into(), ..Default::default() },
+        details: v1::Details { address: "10.0.0.1".into(), ..Default::default() }.encode_to_vec(),
     }
 }
 

@@ -89,8 +89,25 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Maintenance,
     },
+    /// Ask for a size: so many that serve, and so many that wait
+    ///
+    /// The leading autoscaler stores it. What is left out is as the load says, and as configured.
+    Scale(Scale),
+    /// Pause the autoscaler for a group, let it go on, or ask why it does what it does
+    Scaling {
+        #[command(subcommand)]
+        action: Scaling,
+    },
     /// Check a configuration file without starting anything
     Validate(Validate),
+    /// Make a development authority, and certificate, nkey and tokens for everybody in a configuration
+    ///
+    /// What is there already is kept, so that it can be run again after a node was added.
+    Certs(Certs),
+    /// Print the NATS servers' accounts, users and permissions for a configuration
+    ///
+    /// For the servers: understudy nats-auth understudy.toml --keys certs > nats-auth.conf
+    NatsAuth(NatsAuth),
     /// Print the completions of a shell
     ///
     /// For bash: understudy completions bash > /etc/bash_completion.d/understudy
@@ -179,6 +196,56 @@ pub(crate) enum Maintenance {
 }
 
 #[derive(Debug, Group)]
+pub(crate) struct Scale {
+    /// The group
+    #[arg(long, short, value_name = "GROUP")]
+    pub(crate) group: GroupId,
+    /// Nodes that serve, whatever the load says; within min and max of the group
+    #[arg(long, value_name = "N", required_unless_present_any = ["standby", "auto"])]
+    pub(crate) active: Option<u16>,
+    /// Nodes that wait
+    #[arg(long, value_name = "M")]
+    pub(crate) standby: Option<u16>,
+    /// As the load says, and as configured
+    #[arg(long, conflicts_with_all = ["active", "standby"])]
+    pub(crate) auto: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scaling {
+    /// Do nothing at all for the group until `resume`
+    Pause {
+        /// The group
+        #[arg(long, short, value_name = "GROUP")]
+        group: GroupId,
+    },
+    /// Go on
+    Resume {
+        /// The group
+        #[arg(long, short, value_name = "GROUP")]
+        group: GroupId,
+    },
+    /// Give the repair budget of the hour anew
+    GrantBudget {
+        /// The group
+        #[arg(long, short, value_name = "GROUP")]
+        group: GroupId,
+    },
+    /// Show the last decisions and the one of now, each rule's word, also for doing nothing
+    Explain(Explain),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Explain {
+    /// The group
+    #[arg(long, short, value_name = "GROUP")]
+    pub(crate) group: GroupId,
+    /// How many of the last decisions
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub(crate) last: u32,
+}
+
+#[derive(Debug, Group)]
 pub(crate) struct Member {
     /// Its group
     #[arg(long, short, value_name = "GROUP")]
@@ -195,6 +262,24 @@ pub(crate) struct Validate {
     /// Lay this process's environment over it, as a service would
     #[arg(long)]
     pub(crate) env: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Certs {
+    /// The configuration; group.<name>.members are the nodes
+    pub(crate) file: PathBuf,
+    /// Folder for keys and certificates
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct NatsAuth {
+    /// The configuration; group.<name>.members are the nodes
+    pub(crate) file: PathBuf,
+    /// Folder with the public keys that `certs` has made
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: PathBuf,
 }
 
 /// A duration such as `500ms`; a zero one would answer nothing.

@@ -5,6 +5,7 @@
 mod args;
 mod ask;
 mod commands;
+mod credentials;
 mod failure;
 mod output;
 mod overview;

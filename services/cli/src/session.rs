@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use tokio::time::timeout;
-use understudy_bus::{Nats, NatsState};
+use understudy_bus::{Identity, Nats, NatsState};
 use understudy_service::config::{Config, environment};
 use understudy_wire::ClusterId;
 
@@ -66,9 +66,11 @@ fn configuration(global: &Global) -> anyhow::Result<(Config, Expected)> {
 }
 
 impl Session {
-    /// Reads the configuration and waits for a NATS server, for the time limit at most.
-    pub(crate) async fn open(global: &Global) -> anyhow::Result<Self> {
+    /// Reads the configuration and waits for a NATS server, for the time limit at most. Comes with the credential of
+    /// `role` where the configuration leaves its file open.
+    pub(crate) async fn open(global: &Global, role: &Identity) -> anyhow::Result<Self> {
         let (mut config, expected) = configuration(global)?;
+        config.own(role);
         config.nats.ping_interval = config.nats.ping_interval.max(PING);
         let host = understudy_service::seat::hostname();
         let nats = understudy_service::nats::connect(&config, &format!("cli/{host}")).await?;

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use understudy_bus::{
     EventLog, Nats,
     paths::{FromNode, SeatSender},
-    store::Maintenance,
+    quiet::Quiet,
+    store::{Maintenance, Sizes},
 };
-use understudy_lease::{SeatOutput, Standing};
+use understudy_lease::{Seat, SeatOutput, Standing};
 use understudy_service::{
     clock,
     telemetry::{self, PastSpan},
@@ -64,6 +65,8 @@ pub struct Detector {
     presence_due: BootTime,
     conflict: bool,
     late: Duration,
+    /// Whoever may speak for a node can repeat a release as often as it likes.
+    idle_releases: Quiet,
 }
 
 impl Detector {
@@ -83,6 +86,7 @@ impl Detector {
             presence_due: now,
             conflict: false,
             late: Duration::ZERO,
+            idle_releases: Quiet::default(),
         }
     }
 
@@ -109,7 +113,21 @@ impl Detector {
         let Some(index) = self.index.get(&release.group).copied() else { return };
         let now = clock::now();
         if let Some(seat) = &mut self.parts.groups[index].seat {
+            let held = |seat: &Seat| {
+                let granted = seat.view(now, release.slot).and_then(|view| view.granted);
+                granted.is_some_and(|(holder, _)| holder == release.holder)
+            };
+            let before = held(seat);
             seat.handle_release(now, release);
+            // The other path's copy of a release is one, too; a replayed one looks no different (rule R8).
+            if !before || held(seat) {
+                self.parts.metrics.releases_ignored.inc();
+                let Release { group, slot, holder, .. } = release;
+                if let Some(before) = self.idle_releases.pass() {
+                    let node = &holder.node;
+                    tracing::info!(%group, %slot, %node, before, "a release frees nothing: late, replayed or heard before");
+                }
+            }
         }
         self.follow_up(index, now);
     }
@@ -160,6 +178,17 @@ impl Detector {
         }
     }
 
+    /// Sizes of groups that are scaled (rule R14): all that are stored.
+    pub fn set_sizes(&mut self, sizes: &Sizes) {
+        let now = clock::now();
+        for index in 0..self.parts.groups.len() {
+            let group = &mut self.parts.groups[index];
+            if group.set_size(now, sizes.get(&group.id)) {
+                self.follow_up(index, now);
+            }
+        }
+    }
+
     fn maintained(&self, index: usize) -> BTreeSet<NodeId> {
         let group = &self.parts.groups[index].id;
         let ours = self.maintenance.iter().filter(|(other, _)| other == group);
@@ -178,7 +207,7 @@ impl Detector {
             return;
         }
         self.late = now.since(deadline);
-        self.parts.metrics.observe_lateness(self.late);
+        self.parts.metrics.lateness.observe(self.late);
         if self.late > self.parts.interval {
             tracing::warn!(late = ?self.late, "this detector ran late and judges nobody for an interval");
             for group in &mut self.parts.groups {
@@ -204,9 +233,7 @@ impl Detector {
 
     /// Sends what the machines of a group want sent, and sets its deadline anew.
     fn follow_up(&mut self, index: usize, now: BootTime) {
-        while let Some(output) =
-            self.parts.groups[index].seat.as_mut().and_then(understudy_lease::Seat::poll_output)
-        {
+        while let Some(output) = self.parts.groups[index].seat.as_mut().and_then(Seat::poll_output) {
             self.carry_out(index, now, output);
         }
         for judged in self.parts.groups[index].judged(now) {

@@ -1,13 +1,17 @@
 //! One group as one detector sees it: the seat that votes, the detector that judges, and what the nodes last said.
 //!
-//! The judgement never reaches the seat. Only flapping does, as the last of the things that order candidates (R3).
+//! The judgement never reaches the seat. Only flapping does: whoever flaps comes after every steadier candidate (R3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost::Message as _;
+use understudy_bus::quiet::Quiet;
 use understudy_detection::{Change, FailureDetector, FailureDetectorConfig, Flap, FlapConfig, Standing};
 use understudy_lease::Seat;
 use understudy_service::config;
-use understudy_wire::{BootTime, Epoch, GroupId, Health, Heartbeat, NodeId, Slot, v1};
+use understudy_wire::{
+    BootId, BootTime, Claim, Epoch, GroupId, Health, Heartbeat, NodeId, Slot, StandbyKind, v1,
+};
 
 /// A failure or illness that the judge reported, ready to be published.
 #[derive(Debug, Clone)]
@@ -26,6 +30,26 @@ pub struct Judged {
     pub seq: u64,
 }
 
+/// What is kept of a node's latest heartbeat, for people; small, since there may be tens of thousands.
+struct Latest {
+    heard: BootTime,
+    boot: BootId,
+    seq: u64,
+    health: Health,
+    standby: StandbyKind,
+    ready: bool,
+    priority: i32,
+    claims: Vec<Claim>,
+    /// Encoded, as it came.
+    details: Vec<u8>,
+}
+
+impl Latest {
+    fn details(&self) -> v1::Details {
+        v1::Details::decode(&*self.details).unwrap_or_default()
+    }
+}
+
 /// One group.
 pub struct Group {
     /// Its name.
@@ -38,9 +62,15 @@ pub struct Group {
     flap: FlapConfig,
     flaps: BTreeMap<NodeId, Flap>,
     damped: BTreeSet<NodeId>,
-    latest: BTreeMap<NodeId, (BootTime, Heartbeat)>,
+    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
+    latest: BTreeMap<NodeId, Box<Latest>>,
     elected: BTreeMap<Slot, BootTime>,
     claimed: BTreeMap<Slot, Epoch>,
+    /// Slots that are open (rule R14), and how many of them serve.
+    open: u16,
+    serving: u16,
+    /// Says it of one heartbeat of many: each would have its own line.
+    unjudged: Quiet,
 }
 
 impl Group {
@@ -52,6 +82,7 @@ impl Group {
         judge: FailureDetectorConfig,
         flap: FlapConfig,
     ) -> Self {
+        let (open, serving) = (config.active, config.active);
         Self {
             id,
             config,
@@ -63,7 +94,31 @@ impl Group {
             latest: BTreeMap::new(),
             elected: BTreeMap::new(),
             claimed: BTreeMap::new(),
+            open,
+            serving,
+            unjudged: Quiet::default(),
         }
+    }
+
+    /// Takes the group's size in; nothing stored: as configured. Whether the group is scaled at all.
+    pub fn set_size(&mut self, now: BootTime, stored: Option<&v1::ScalingState>) -> bool {
+        if self.config.scaling.is_none() {
+            return false;
+        }
+        let most = self.config.most_active();
+        let (open, serving) = match stored {
+            // Slots that the configuration does not have (any more) are nobody's.
+            Some(state) => (narrow(state.open).min(most), narrow(state.serving).min(most)),
+            None => (self.config.active, self.config.active),
+        };
+        if (open, serving) != (self.open, self.serving) {
+            tracing::info!(group = %self.id, open, serving, "size");
+        }
+        (self.open, self.serving) = (open, serving);
+        if let Some(seat) = &mut self.seat {
+            seat.handle_size(now, Some(open));
+        }
+        true
     }
 
     /// Takes a heartbeat in, for the seat first. Returns the tenure that it is the first to claim, with the time at
@@ -73,12 +128,14 @@ impl Group {
             seat.handle_heartbeat(now, &heartbeat);
         }
         let stale = self.latest.get(&heartbeat.node);
-        if stale.is_some_and(|(_, last)| last.boot == heartbeat.boot && last.seq >= heartbeat.seq) {
+        if stale.is_some_and(|last| last.boot == heartbeat.boot && last.seq >= heartbeat.seq) {
             return None;
         }
         let healthy = heartbeat.health != Health::Unhealthy;
         if let Err(error) = self.judge.handle_heartbeat(&heartbeat.node, healthy, now.0) {
-            tracing::warn!(group = %self.id, node = %heartbeat.node, %error, "a node is not judged");
+            if let Some(before) = self.unjudged.pass() {
+                tracing::warn!(group = %self.id, node = %heartbeat.node, %error, before, "a node is not judged");
+            }
             return None;
         }
         let fresh =
@@ -86,9 +143,27 @@ impl Group {
         if let Some(claim) = fresh {
             self.claimed.insert(claim.slot, claim.epoch);
         }
-        self.latest.insert(heartbeat.node.clone(), (now, heartbeat));
+        self.keep(now, heartbeat);
         let claim = fresh?;
         Some((claim.slot, claim.epoch, self.elected.remove(&claim.slot)?))
+    }
+
+    fn keep(&mut self, now: BootTime, heartbeat: Heartbeat) {
+        let latest = Latest {
+            heard: now,
+            boot: heartbeat.boot,
+            seq: heartbeat.seq,
+            health: heartbeat.health,
+            standby: heartbeat.standby,
+            ready: heartbeat.ready,
+            priority: heartbeat.priority,
+            claims: heartbeat.claims,
+            details: heartbeat.details,
+        };
+        match self.latest.get_mut(&heartbeat.node) {
+            Some(known) => **known = latest,
+            None => drop(self.latest.insert(heartbeat.node, Box::new(latest))),
+        }
     }
 
     /// Nodes heard since the start.
@@ -134,13 +209,13 @@ impl Group {
     }
 
     fn report(&self, change: Change<NodeId>) -> Judged {
-        let latest = self.latest.get(&change.node).map(|(_, heartbeat)| heartbeat);
+        let latest = self.latest.get(&change.node);
         Judged {
             judgement: judgement(change.to),
             phi: change.phi,
             silent_ms: change.silent_for.as_secs_f64() * 1e3,
-            reason: latest.map(|heartbeat| heartbeat.details.reason.clone()).unwrap_or_default(),
-            seq: latest.map_or(0, |heartbeat| heartbeat.seq),
+            reason: latest.map(|latest| latest.details().reason).unwrap_or_default(),
+            seq: latest.map_or(0, |latest| latest.seq),
             node: change.node,
         }
     }
@@ -157,36 +232,50 @@ impl Group {
 
     /// The group as `status` shows it.
     pub fn status(&self, now: BootTime, maintenance: &BTreeSet<NodeId>) -> v1::GroupStatus {
-        let node = |(node, (heard, heartbeat)): (&NodeId, &(BootTime, Heartbeat))| v1::NodeStatus {
-            node: node.to_string(),
-            judgement: self.judge.standing(node).map_or(v1::Judgement::Unspecified, judgement).into(),
-            phi: self.judge.phi(node, now.0).unwrap_or_default(),
-            silent_ms: now.since(*heard).as_secs_f64() * 1e3,
-            health: v1::Health::from(heartbeat.health).into(),
-            ready: heartbeat.ready,
-            standby: v1::StandbyKind::from(heartbeat.standby).into(),
-            priority: heartbeat.priority,
-            maintenance: maintenance.contains(node),
-            damped: self.damped.contains(node),
-            claims: heartbeat
-                .claims
-                .iter()
-                .map(|claim| v1::SlotEpoch { slot: claim.slot.0.into(), epoch: claim.epoch.0 })
-                .collect(),
-            details: Some(heartbeat.details.clone()),
-        };
         v1::GroupStatus {
             group: self.id.to_string(),
-            active: self.config.active.into(),
+            active: self.serving.into(),
             standby: self.config.standby.into(),
             slots: self
                 .config
                 .slots
                 .iter()
                 .enumerate()
+                .take(usize::from(self.open))
                 .map(|(index, slot)| self.slot_status(now, index, slot))
                 .collect(),
-            nodes: self.latest.iter().map(node).collect(),
+            nodes: self
+                .latest
+                .iter()
+                .map(|(node, latest)| self.node_status(now, node, latest, maintenance.contains(node)))
+                .collect(),
+        }
+    }
+
+    fn node_status(
+        &self,
+        now: BootTime,
+        node: &NodeId,
+        latest: &Latest,
+        maintenance: bool,
+    ) -> v1::NodeStatus {
+        v1::NodeStatus {
+            node: node.to_string(),
+            judgement: self.judge.standing(node).map_or(v1::Judgement::Unspecified, judgement).into(),
+            phi: self.judge.phi(node, now.0).unwrap_or_default(),
+            silent_ms: now.since(latest.heard).as_secs_f64() * 1e3,
+            health: v1::Health::from(latest.health).into(),
+            ready: latest.ready,
+            standby: v1::StandbyKind::from(latest.standby).into(),
+            priority: latest.priority,
+            maintenance,
+            damped: self.damped.contains(node),
+            claims: latest
+                .claims
+                .iter()
+                .map(|claim| v1::SlotEpoch { slot: claim.slot.0.into(), epoch: claim.epoch.0 })
+                .collect(),
+            details: Some(latest.details()),
         }
     }
 
@@ -203,6 +292,10 @@ impl Group {
             names: slot.names.iter().map(|name| name.as_str().to_owned()).collect(),
         }
     }
+}
+
+fn narrow(slots: u32) -> u16 {
+    u16::try_from(slots).unwrap_or(u16::MAX)
 }
 
 fn judgement(standing: Standing) -> v1::Judgement {

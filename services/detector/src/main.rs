@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use understudy_service::{CommonArgs, run};
+use understudy_service::{CommonArgs, Role, Threads, run};
 
 /// Votes on who may serve, and judges who is alive.
 #[derive(Parser)]
@@ -15,5 +15,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run("understudy-detector", &args.common, understudy_detector::run::run)
+    run(Role::Detector, Threads::Several, &args.common, understudy_detector::run::run)
 }

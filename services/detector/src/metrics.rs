@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{
-        counter::Counter,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::{Registry, Unit},
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
 };
+use understudy_service::metrics::{Times, counter, gauge};
 
 /// Counters of one detector.
 pub struct Metrics {
@@ -21,38 +18,30 @@ pub struct Metrics {
     pub revokes: Counter,
     /// Vacant slots given to somebody.
     pub elections: Counter,
+    /// Releases that freed nothing.
+    pub releases_ignored: Counter,
     /// Nodes suspected.
     pub suspicions: Counter,
     /// Nodes whose heartbeat was taken in since the start.
     pub nodes: Gauge,
-    lateness: Histogram,
+    /// How late the loop ran.
+    pub lateness: Times,
 }
 
 impl Metrics {
     /// Registers all.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            heartbeats: Counter::default(),
-            grants: Counter::default(),
-            revokes: Counter::default(),
-            elections: Counter::default(),
-            suspicions: Counter::default(),
-            nodes: Gauge::default(),
-            lateness: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
-        };
-        registry.register("heartbeats", "Heartbeats taken in", metrics.heartbeats.clone());
-        registry.register("grants", "Grants sent", metrics.grants.clone());
-        registry.register("revokes", "Revocations sent", metrics.revokes.clone());
-        registry.register("elections", "Vacant slots given to somebody", metrics.elections.clone());
-        registry.register("suspicions", "Times a node became suspect", metrics.suspicions.clone());
-        registry.register("nodes", "Nodes heard since the start", metrics.nodes.clone());
-        let lateness = metrics.lateness.clone();
-        registry.register_with_unit("loop_lateness", "How late the loop ran", Unit::Seconds, lateness);
-        metrics
-    }
-
-    /// The loop ran this late.
-    pub fn observe_lateness(&self, late: Duration) {
-        self.lateness.observe(late.as_secs_f64());
+        let ignored = "Releases that freed nothing: late, replayed or heard before";
+        let shortest = Duration::from_micros(100);
+        Self {
+            heartbeats: counter(registry, "heartbeats", "Heartbeats taken in"),
+            grants: counter(registry, "grants", "Grants sent"),
+            revokes: counter(registry, "revokes", "Revocations sent"),
+            elections: counter(registry, "elections", "Vacant slots given to somebody"),
+            releases_ignored: counter(registry, "releases_ignored", ignored),
+            suspicions: counter(registry, "suspicions", "Times a node became suspect"),
+            nodes: gauge(registry, "nodes", "Nodes heard since the start"),
+            lateness: Times::new(registry, "loop_lateness", "How late the loop ran", shortest),
+        }
     }
 }

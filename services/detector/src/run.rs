@@ -12,12 +12,12 @@ use understudy_bus::{
     nats::Subscription,
     paths::{FromNode, SeatOptions, SeatPaths},
     queue,
-    store::Maintenance,
+    store::{Maintenance, Sizes},
 };
 use understudy_detection::{AccrualConfig, FailureDetectorConfig, FlapConfig, Threshold};
 use understudy_lease::{Identity, Rules, Seat};
 use understudy_service::{
-    Frame, clock,
+    Frame, access, clock,
     config::{self, Config},
     seat::own_seat,
 };
@@ -36,8 +36,6 @@ use crate::{
 const BATCH: usize = 1_024;
 /// Nodes that a group may have.
 const MAX_NODES: usize = 16_384;
-/// A node that fell often enough to be damped is damped for four half-lives at most.
-const LONGEST_SUPPRESSION: u32 = 4;
 /// How long the last messages may take to leave.
 const FLUSH: Duration = Duration::from_millis(200);
 
@@ -49,12 +47,16 @@ struct Inputs {
     status: Subscription<v1::StatusRequest>,
     maintenance_asked: Subscription<v1::MaintenanceRequest>,
     maintenance: watch::Receiver<Option<Maintenance>>,
+    sizes: watch::Receiver<Option<Sizes>>,
 }
 
 /// Runs a detector until it is asked to end.
 pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let config = Arc::clone(&frame.config);
-    let own = own_seat(&config.detector).await;
+    let own = match &frame.seat {
+        Some(own) => own.clone(),
+        None => own_seat(&config.detector).await,
+    };
     let seat = own.seat;
     let number = seat.map_or(0, SeatNumber::raw);
     match seat {
@@ -68,6 +70,7 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let store = Arc::new(Store::start(&nats));
     let events = Arc::new(EventLog::start(&nats, source));
     let incarnation = clock::now().0;
+    let tls = access::direct_server(&config)?;
     let listener = TcpListener::bind(config.detector.listen)
         .await
         .with_context(|| format!("detector.listen: binding {}", config.detector.listen))?;
@@ -79,19 +82,17 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
         late_nanos: 0,
         state: if seat.is_some() { "silent".into() } else { "observing".into() },
     });
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("understudy.v1.Direct", tonic_health::ServingStatus::Serving).await;
-    let extra = Some(tonic::service::Routes::new(health));
-    let options = SeatOptions { listener, presence: presence_now, extra };
+    let options = SeatOptions { listener, presence: presence_now, tls };
     let (sender, nodes) = SeatPaths::open(&nats, options).await?;
     let (ceilings, raised) = seat.map(|_| Ceilings::start(&store, slots(&config))).unzip();
     let inputs = Inputs {
         nodes,
         raised,
-        presence: nats.subscribe(&format!("detector.{number}")).await?,
+        presence: nats.subscribe(&format!("seat.{number}")).await?,
         status: nats.subscribe("command.*.status").await?,
         maintenance_asked: nats.subscribe_shared("command.*.maintenance", "detectors").await?,
         maintenance: store.watch_maintenance(),
+        sizes: store.watch_sizes(config.scaled_groups()),
     };
     let parts = Parts {
         cluster: config.cluster.clone(),
@@ -153,6 +154,12 @@ async fn serve(
                 let set = inputs.maintenance.borrow_and_update().clone();
                 detector.set_maintenance(set.unwrap_or_default());
             }
+            Ok(()) = inputs.sizes.changed() => {
+                let sizes = inputs.sizes.borrow_and_update().clone();
+                if let Some(sizes) = sizes {
+                    detector.set_sizes(&sizes);
+                }
+            }
         }
         detector.turn(deadline);
         frame.health.tick();
@@ -174,7 +181,9 @@ fn slots(config: &Config) -> impl Iterator<Item = (GroupId, Slot)> {
     })
 }
 
-fn groups(config: &Config, seat: Option<SeatNumber>, incarnation: u64) -> anyhow::Result<Vec<Group>> {
+/// The groups of a configuration, for a process that starts now.
+#[doc(hidden)]
+pub fn groups(config: &Config, seat: Option<SeatNumber>, incarnation: u64) -> anyhow::Result<Vec<Group>> {
     let lease = &config.lease;
     let rules = Rules::new(config.detector.seats, lease.duration, lease.interval, lease.max, lease.drift);
     let floor = config.detector.deviation_floor(lease.interval);
@@ -190,15 +199,13 @@ fn groups(config: &Config, seat: Option<SeatNumber>, incarnation: u64) -> anyhow
             group: id.clone(),
             slots: u16::try_from(group.slots.len()).context("more slots than a group can have")?,
         };
-        let flap = FlapConfig {
-            suppress_above: group.flap.suppress,
-            reuse_below: group.flap.reuse,
-            half_life: group.flap.half_life,
-            longest_suppression: group.flap.half_life * LONGEST_SUPPRESSION,
-            ..FlapConfig::default()
-        };
-        flap.check().with_context(|| format!("group.{id}.flap"))?;
-        let vote = seat.map(|seat| Seat::new(identity, rules.clone(), seat, incarnation, clock::now()));
+        let flap = FlapConfig::new(group.flap.half_life, group.flap.suppress, group.flap.reuse)
+            .with_context(|| format!("group.{id}.flap"))?;
+        let mut vote = seat.map(|seat| Seat::new(identity, rules.clone(), seat, incarnation, clock::now()));
+        if let (Some(seat), true) = (&mut vote, group.scaling.is_some()) {
+            // Until it was read, like the ceilings.
+            seat.handle_size(clock::now(), None);
+        }
         Ok(Group::new(id.clone(), group.clone(), vote, judge, flap))
     };
     config.groups.iter().map(group).collect()

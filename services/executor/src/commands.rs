@@ -1,10 +1,12 @@
 //! What operators ask of the holder.
 
+use std::net::IpAddr;
+
 use understudy_lease::Why;
 use understudy_service::clock;
 use understudy_wire::{BootTime, NodeId, Slot, v1};
 
-use crate::{executor::Executor, peers::Peer};
+use crate::{executor::Executor, peers::FailingBack};
 
 /// Requests remembered, so that one that is sent again is answered the same and done once.
 const REMEMBERED: usize = 64;
@@ -75,7 +77,7 @@ impl Executor {
             if node == self.settings.node {
                 return Err(format!("{node} holds the slot already"));
             }
-            return match self.peers.obstacle(now, &node, self.maintenance.contains(&node)) {
+            return match self.peers.obstacle(now, &node) {
                 None => Ok(Some(node)),
                 Some(reason) => Err(reason),
             };
@@ -83,7 +85,7 @@ impl Executor {
         let mut reasons = Vec::new();
         for peer in self.peers.all() {
             let node = &peer.heartbeat.node;
-            match self.peers.obstacle(now, node, self.maintenance.contains(node)) {
+            match self.peers.obstacle(now, node) {
                 // Named, so that a switchover is told from other releases.
                 None => return Ok(Some(node.clone())),
                 Some(reason) => reasons.push(reason),
@@ -94,35 +96,21 @@ impl Executor {
         Err(format!("no ready standby: {why}"))
     }
 
-    /// Gives the slot back to a node that is preferred, once that has been able to take it for as long as the policy
-    /// says. Off unless configured: a move that nobody needs is a risk that nobody asked for.
+    /// Gives the slot back to a preferred node, as soon as the policy allows. Off unless configured: a move that nobody
+    /// needs is a risk that nobody asked for.
     pub(crate) fn fail_back(&mut self) {
         let Some(stable) = self.settings.group.failback else { return };
+        let Some(tenure) = self.tenures.values().find(|tenure| tenure.serving_at.is_some()) else { return };
+        let slot = tenure.slot;
+        let vips: Vec<IpAddr> = tenure.vips.iter().map(|vip| vip.addr()).collect();
+        let holder = FailingBack {
+            node: &self.settings.node,
+            priority: self.settings.priority,
+            link_address: self.network.link.mac,
+            vips: &vips,
+        };
         let now = clock::now();
-        let able = |peer: &&Peer| {
-            let node = &peer.heartbeat.node;
-            peer.heartbeat.priority > self.settings.priority
-                && self.peers.obstacle(now, node, self.maintenance.contains(node)).is_none()
-        };
-        let preferred = self.peers.all().filter(able).max_by_key(|peer| peer.heartbeat.priority);
-        let preferred = preferred.map(|peer| peer.heartbeat.node.clone());
-        let since = match (&self.preferred, preferred) {
-            (Some((known, since)), Some(node)) if *known == node => *since,
-            (_, Some(node)) => {
-                self.preferred = Some((node, now));
-                now
-            }
-            (_, None) => {
-                self.preferred = None;
-                return;
-            }
-        };
-        let serving =
-            self.tenures.values().find(|tenure| tenure.serving_at.is_some()).map(|tenure| tenure.slot);
-        if let Some(slot) = serving
-            && now.since(since) >= stable
-            && let Some((node, _)) = self.preferred.take()
-        {
+        if let Some(node) = self.peers.to_fail_back(now, stable, &holder) {
             tracing::info!(%slot, %node, "the preferred node has been stable: failing back");
             self.holder.give_up(now, slot, Why::Switchover, Some(node));
         }

@@ -12,6 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 use understudy_bus::{EventLog, paths::NodeSender};
+use understudy_detection::Flap;
 use understudy_dns::Updater;
 use understudy_lease::{Holder, HolderOutput, Why};
 use understudy_service::{clock, config::Group};
@@ -21,8 +22,13 @@ use understudy_wire::{
 };
 
 use crate::{
-    history::History, hooks::HookError, leaving::Ending, metrics::Metrics, network::Network, peers::Peers,
-    tenure::Tenure,
+    history::History,
+    hooks::HookError,
+    leaving::Ending,
+    metrics::Metrics,
+    network::Network,
+    peers::Peers,
+    tenure::{Tenure, Wait},
 };
 
 /// After a takeover that failed the node is not ready for this long: the next candidate has its turn, and a broken
@@ -53,6 +59,8 @@ pub struct Settings {
     pub priority: i32,
     /// Heartbeat interval, I.
     pub interval: Duration,
+    /// A member that never fell, with the group's damping.
+    pub steady: Flap,
 }
 
 /// A hook that ended: of which tenure, and how.
@@ -91,7 +99,6 @@ pub struct Executor {
     pub(crate) history: History,
     pub(crate) witness: Witness,
     pub(crate) peers: Peers,
-    pub(crate) maintenance: BTreeSet<NodeId>,
     pub(crate) suspected: BTreeMap<NodeId, BootTime>,
     pub(crate) tenures: BTreeMap<Slot, Tenure>,
     pub(crate) endings: BTreeMap<Slot, Ending>,
@@ -99,14 +106,17 @@ pub struct Executor {
     pub(crate) running: BTreeMap<Slot, JoinHandle<()>>,
     pub(crate) hooks: mpsc::Sender<HookDone>,
     pub(crate) asked: VecDeque<(String, Option<v1::SwitchoverReply>)>,
-    /// A preferred node that could take over, and since when.
-    pub(crate) preferred: Option<(NodeId, BootTime)>,
+    /// Slots that serve, and that are open, where the group is scaled.
+    pub(crate) size: Option<(u32, u32)>,
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
     cooldown: Option<(BootTime, String)>,
     leaving: bool,
     version: u64,
     pushed: Option<v1::ExecutorState>,
-    tick_due: BootTime,
+    /// What the witness must prove shut should this process die.
+    guards: Vec<v1::Guard>,
+    /// The witness waits for a tick.
+    pub(crate) tick_asked: bool,
     renew_due: BootTime,
     solicit_due: BootTime,
 }
@@ -140,7 +150,8 @@ impl Executor {
     pub fn new(parts: Parts) -> Self {
         let now = clock::now();
         // Whoever missed two heartbeats and a half is not there (rule R3).
-        let peers = Peers::new(parts.settings.interval.mul_f64(2.5));
+        let peers = Peers::new(parts.settings.interval.mul_f64(2.5), parts.settings.steady);
+        let guards = all_guards(&parts.settings);
         Self {
             settings: parts.settings,
             holder: parts.holder,
@@ -154,20 +165,20 @@ impl Executor {
             hooks: parts.hooks,
             witness: Witness::default(),
             peers,
-            maintenance: BTreeSet::new(),
             suspected: BTreeMap::new(),
             tenures: BTreeMap::new(),
             endings: BTreeMap::new(),
             courting: BTreeMap::new(),
             running: BTreeMap::new(),
             asked: VecDeque::new(),
-            preferred: None,
+            size: None,
             sightings: BTreeMap::new(),
             cooldown: None,
             leaving: false,
             version: 0,
             pushed: None,
-            tick_due: now,
+            guards,
+            tick_asked: false,
             renew_due: now,
             solicit_due: now,
         }
@@ -283,9 +294,9 @@ impl Executor {
         let tenures = self.tenures.values().filter_map(Tenure::deadline);
         let announcing = self.tenures.values().flat_map(|tenure| &tenure.announcing);
         let announcements = announcing.map(|(_, announcing)| announcing.next_deadline());
-        let fixed = [self.tick_due, self.renew_due, self.solicit_due];
+        let fixed = [self.renew_due, self.solicit_due];
         let due = fixed.into_iter().chain(self.holder.next_deadline()).chain(releases).chain(tenures);
-        due.chain(announcements).min().expect("there is a tick")
+        due.chain(announcements).min().expect("lifetimes are always due")
     }
 
     /// Renews lifetimes, asks for neighbours.
@@ -293,14 +304,17 @@ impl Executor {
         let now = clock::now();
         if now >= self.renew_due {
             self.renew_due = now.after(RENEW_ADDRESSES);
-            for vip in self.tenures.values().filter(|tenure| tenure.open).flat_map(|tenure| &tenure.vips) {
-                if let Err(error) = self.network.add(*vip).await {
-                    tracing::error!(%vip, cause = format!("{error:#}"), "renewing the lifetime of an address");
+            for tenure in self.tenures.values().filter(|tenure| tenure.open) {
+                for vip in &tenure.vips {
+                    if let Err(error) = self.network.add(*vip, tenure.until).await {
+                        tracing::error!(%vip, cause = format!("{error:#}"), "renewing the lifetime of an address");
+                    }
                 }
             }
         }
         if now >= self.solicit_due {
             self.solicit_due = now.after(SOLICIT);
+            self.network.look_at_link().await;
             self.fail_back();
             let mine: BTreeSet<IpAddr> =
                 self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
@@ -312,16 +326,27 @@ impl Executor {
         }
     }
 
-    /// Tells the witness what it must carry: at once when it changed, else once per tick.
+    /// Whether nothing is under way that a millisecond would slow down.
+    pub fn is_steady(&self) -> bool {
+        let settled = |tenure: &Tenure| tenure.wait == Wait::Over && tenure.confirmed;
+        !self.leaving
+            && self.endings.is_empty()
+            && self.courting.is_empty()
+            && self.running.is_empty()
+            && self.tenures.values().all(settled)
+    }
+
+    /// Tells the witness what it must carry: at once when it changed, else as the answer to each heartbeat, which shows
+    /// that this loop turns.
     pub(crate) fn push_state(&mut self) {
-        let now = clock::now();
-        let state = self.state(now);
-        if self.pushed.as_ref() == Some(&state) && now < self.tick_due {
+        let state = self.state(clock::now());
+        if self.pushed.as_ref() != Some(&state) {
+            self.version += 1;
+            self.pushed = Some(state.clone());
+        } else if !self.tick_asked {
             return;
         }
-        self.version += 1;
-        self.pushed = Some(state.clone());
-        self.tick_due = now.after(self.settings.interval / 2);
+        self.tick_asked = false;
         self.link.send_replace(v1::ExecutorState { version: self.version, ..state });
     }
 
@@ -357,16 +382,9 @@ impl Executor {
             address: self.settings.address.map(|address| address.to_string()).unwrap_or_default(),
             link_address: self.network.link.mac.to_vec(),
             starting: self.tenures.values().any(Tenure::starting),
-            guards: self.all_guards(),
+            guards: self.guards.clone(),
             leaving: self.has_left(),
         }
-    }
-
-    fn all_guards(&self) -> Vec<v1::Guard> {
-        let slots = self.settings.group.slots.iter();
-        let guards =
-            slots.flat_map(|slot| crate::plan::guards(&self.settings.group, slot, self.settings.address));
-        guards.map(|guard| raw_guard(&guard)).collect()
     }
 
     fn phase(&self) -> &'static str {
@@ -389,6 +407,12 @@ impl Executor {
             Err(error) => tracing::error!(kind = B::KIND, %error, "an event has no JSON form"),
         }
     }
+}
+
+fn all_guards(settings: &Settings) -> Vec<v1::Guard> {
+    let slots = settings.group.slots.iter();
+    let guards = slots.flat_map(|slot| crate::plan::guards(&settings.group, slot, settings.address));
+    guards.map(|guard| raw_guard(&guard)).collect()
 }
 
 fn raw_guard(guard: &understudy_vip::gate::Guard) -> v1::Guard {

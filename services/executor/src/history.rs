@@ -1,12 +1,14 @@
 //! What steps took before, for predictions: a small file in the state directory. Losing it costs a prediction, nothing
-//! else, so nothing waits for it and a full disk is only reported.
+//! else, so nothing waits for it: a disk that is full is only reported, one that hangs holds up a thread of its own.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
     path::{Path, PathBuf},
+    thread::{Builder, JoinHandle},
     time::Duration,
 };
+
+use anyhow::Context as _;
 
 use crate::plan::Durations;
 
@@ -18,6 +20,7 @@ const REMEMBERED: usize = 21;
 pub struct History {
     path: PathBuf,
     steps: BTreeMap<String, VecDeque<u64>>,
+    writing: Option<JoinHandle<()>>,
 }
 
 impl History {
@@ -26,7 +29,7 @@ impl History {
         let path = state_dir.join("steps.json");
         let read = std::fs::read(&path).ok();
         let steps = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { path, steps }
+        Self { path, steps, writing: None }
     }
 
     /// Remembers what a step took.
@@ -46,13 +49,32 @@ impl History {
         self.steps.iter().filter_map(|(step, runs)| Some((step.clone(), median(runs)?))).collect()
     }
 
-    /// Writes the file anew, by a rename, so that a reader never sees half of one.
-    pub fn write(&self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+    /// Writes the file beside the loop, one write at a time: what comes while one hangs is left to the next.
+    pub fn write(&mut self) {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            tracing::warn!("durations of steps are not kept: the disk still hangs over the last ones");
+            return;
         }
-        let new = self.path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec(&self.steps)?)?;
-        std::fs::rename(new, &self.path)
+        let (path, text) = (self.path.clone(), serde_json::to_vec(&self.steps));
+        let work = move || {
+            if let Err(error) = text.map_err(anyhow::Error::from).and_then(|text| replace(&path, &text)) {
+                tracing::warn!(cause = format!("{error:#}"), "durations of steps are not kept");
+            }
+        };
+        // Not a task of the runtime, whose end would wait for it.
+        match Builder::new().name("history".to_owned()).spawn(work) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => tracing::warn!(%error, "durations of steps are not kept"),
+        }
     }
+}
+
+/// Writes a file anew, by a rename, so that a reader never sees half of one.
+fn replace(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let new = path.with_extension("json.new");
+    std::fs::write(&new, text).with_context(|| format!("writing {}", new.display()))?;
+    std::fs::rename(&new, path).with_context(|| format!("renaming {}", new.display()))
 }

@@ -1,10 +1,10 @@
 //! What comes in from seats and witness.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use understudy_bus::{node_link::PublisherEvent, paths::FromSeat, store::Maintenance};
 use understudy_service::clock;
-use understudy_wire::v1;
+use understudy_wire::{Slot, v1};
 
 use crate::executor::{Executor, HookDone, Witness};
 
@@ -19,7 +19,7 @@ impl Executor {
                     self.note_grant(grant.slot, grant.seat);
                 }
                 if grant.claimed.is_some() {
-                    self.metrics.observe_renewal(now.since(grant.echo));
+                    self.metrics.renewal.observe(now.since(grant.echo));
                 }
                 counted
             }
@@ -43,6 +43,7 @@ impl Executor {
             PublisherEvent::State(state) => {
                 self.witness.health = state.health();
                 self.witness.carried = state.carried;
+                self.tick_asked = true;
             }
             PublisherEvent::Lost => {
                 tracing::error!("the heartbeat publisher is gone");
@@ -57,7 +58,26 @@ impl Executor {
     /// Nodes in maintenance; a switchover to one of them is refused.
     pub fn set_maintenance(&mut self, set: Maintenance) {
         let mine = |(group, node)| (group == self.settings.group_id).then_some(node);
-        self.maintenance = set.into_iter().filter_map(mine).collect::<BTreeSet<_>>();
+        self.peers.set_maintenance(set.into_iter().filter_map(mine).collect());
+    }
+
+    /// The size of the group: DNS shows the slots that serve, those that drain take no new clients (rule R14).
+    pub fn set_size(&mut self, stored: Option<&v1::ScalingState>) {
+        let before = std::mem::replace(&mut self.size, stored.map(|state| (state.serving, state.open)));
+        if before == self.size {
+            return;
+        }
+        for (slot, mut tenure) in std::mem::take(&mut self.tenures) {
+            for (name, address) in tenure.names.clone() {
+                self.update_dns(&mut tenure, &name, address);
+            }
+            self.tenures.insert(slot, tenure);
+        }
+    }
+
+    /// A slot that is open and does not serve. One beyond what is known to be open was opened just now.
+    pub(crate) fn draining(&self, slot: Slot) -> bool {
+        self.size.is_some_and(|(serving, open)| (serving..open).contains(&u32::from(slot.0)))
     }
 
     /// An earlier run served here and did not end well: what it promoted is demoted.
@@ -71,7 +91,7 @@ impl Executor {
         let served = |vips: &[ipnet::IpNet]| vips.iter().any(|vip| leftovers.contains(&vip.addr()));
         let left: Vec<_> = slots.filter(|(_, slot)| served(&slot.vips)).map(|(index, _)| index).collect();
         for index in left {
-            let slot = understudy_wire::Slot(u16::try_from(index).unwrap_or(u16::MAX));
+            let slot = Slot(u16::try_from(index).unwrap_or(u16::MAX));
             // The epoch of that tenure is not known any more.
             self.run_hook(slot, understudy_wire::Epoch(0), "demote", hook.clone());
         }

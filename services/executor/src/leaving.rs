@@ -192,8 +192,6 @@ impl Executor {
             steps,
         };
         self.tell(&format!("{slot}/{epoch}"), &demoted);
-        if let Err(error) = self.history.write() {
-            tracing::warn!(%error, "durations of steps are not kept");
-        }
+        self.history.write();
     }
 }

@@ -1,7 +1,7 @@
 //! Failover executor: holds a node's lease and carries takeovers and demotions out.
 //!
 //! [`executor`] has the state and the order of everything; [`taking`], [`leaving`], [`inputs`], [`commands`] and [`reporting`] are
-//! its parts. [`plan`] and [`announcing`] are pure. [`network`] is the kernel, [`run`] puts it all together.
+//! its parts. [`plan`], [`announcing`] and [`ungated`] are pure. [`network`] is the kernel, [`run`] puts it all together.
 
 pub mod announcing;
 pub mod commands;
@@ -18,3 +18,4 @@ pub mod reporting;
 pub mod run;
 pub mod taking;
 pub mod tenure;
+pub mod ungated;

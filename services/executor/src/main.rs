@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use understudy_service::{CommonArgs, run};
+use understudy_service::{CommonArgs, Role, Threads, run};
 
 /// Holds the lease of one node and moves its addresses and DNS records.
 #[derive(Parser)]
@@ -18,5 +18,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run("understudy-executor", &args.common, |frame| understudy_executor::run::run(frame, args.dry_run))
+    run(Role::Executor, Threads::One, &args.common, |frame| {
+        understudy_executor::run::run(frame, args.dry_run)
+    })
 }

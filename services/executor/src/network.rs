@@ -7,18 +7,19 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
+use understudy_service::{Hopeless, clock};
 use understudy_vip::{
     address::{Addresses, Link},
     announce::Announcer,
-    gate::{self, Gate, GateConfig, Guard},
+    gate::{self, Gate, GateConfig, GateError, Guard},
     neighbours::{self, Sighting, Watcher},
 };
 use understudy_wire::{BootTime, GroupId};
 
-/// Lifetime of an added address: the second line behind the gate. Renewed every second, so three may fail.
+use crate::ungated;
+
+/// Lifetime of an added address behind the gate, whose second line it is. Renewed every second, so three may fail.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(4);
-/// Shortest lease when only the address lifetime guards it, since that has a resolution of one second.
-pub const SHORTEST_UNGATED_LEASE: Duration = Duration::from_secs(2);
 
 /// What the kernel does for one node.
 pub struct Network {
@@ -27,7 +28,7 @@ pub struct Network {
     addresses: Addresses,
     announcer: Announcer,
     watcher: Watcher,
-    /// The interface as it was at the start.
+    /// The interface as it was last looked at.
     pub link: Link,
 }
 
@@ -48,12 +49,12 @@ impl Network {
                 let config = GateConfig { name: group.to_string(), mark, realtime };
                 Some(Gate::install(config, guards).context("installing the gate")?)
             }
+            Err(error @ GateError::NotPermitted(_)) => {
+                return Err(Hopeless(format!("{:#}", anyhow::Error::new(error))).into());
+            }
             Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                tracing::error!(
-                    cause,
-                    "no gate: only the lifetime of addresses ends a lost lease, to the second"
-                );
+                let cause = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(cause, "no gate: only the lifetime of addresses ends a lost lease");
                 None
             }
         };
@@ -71,19 +72,57 @@ impl Network {
         Ok((Self { interface, gate, addresses, announcer, watcher, link }, sightings, leftovers))
     }
 
+    /// Looks at the interface again: it may have come up, or gone, since.
+    pub async fn look_at_link(&mut self) {
+        let up = self.link.up;
+        match self.addresses.link(&self.interface).await {
+            Ok(link) => self.link = link,
+            Err(error) => {
+                tracing::debug!(cause = &error as &dyn std::error::Error, "looking at the interface");
+                self.link.up = false;
+            }
+        }
+        if self.link.up != up {
+            tracing::warn!(interface = self.interface, up = self.link.up, "the interface has changed");
+        }
+    }
+
     /// Whether the kernel enforces the lease to the millisecond.
     pub fn gated(&self) -> bool {
         self.gate.is_some()
     }
 
-    /// Adds a VIP, or renews its lifetime.
-    pub async fn add(&self, vip: IpNet) -> anyhow::Result<()> {
-        Ok(self.addresses.add(&self.interface, vip, ADDRESS_LIFETIME).await?)
+    /// Adds a VIP, or renews its lifetime, under a lease that ends at `until`.
+    pub async fn add(&self, vip: IpNet, until: BootTime) -> anyhow::Result<()> {
+        if self.gated() {
+            return Ok(self.addresses.add(&self.interface, vip, ADDRESS_LIFETIME).await?);
+        }
+        let lifetime = ungated::lifetime(until.since(clock::now())).with_context(|| {
+            format!("adding {vip}: too little of the lease is left for an address without a gate")
+        })?;
+        self.addresses.add(&self.interface, vip, lifetime).await?;
+        // The kernel took it before now, so this is the latest that it can end.
+        if clock::now().after(lifetime + ungated::LATE) > until {
+            self.remove(vip).await?;
+            anyhow::bail!("adding {vip}: held up for so long that it could outlive the lease; removed again");
+        }
+        Ok(())
     }
 
     /// Removes a VIP; one that is gone is fine.
     pub async fn remove(&self, vip: IpNet) -> anyhow::Result<bool> {
         Ok(self.addresses.remove(&self.interface, vip.addr()).await?)
+    }
+
+    /// Extends what is open to the end of a lease that was renewed (rule R5).
+    pub async fn renew(&self, guards: &[Guard], vips: &[IpNet], until: BootTime) -> anyhow::Result<()> {
+        if self.gated() {
+            return self.open(guards, until).await;
+        }
+        for vip in vips {
+            self.add(*vip, until).await?;
+        }
+        Ok(())
     }
 
     /// Lets traffic through until the lease ends (rule R5).

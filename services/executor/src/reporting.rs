@@ -47,7 +47,7 @@ impl Executor {
         }
         if outcome.result.is_err() {
             self.metrics.dns_failures.inc();
-            tracing::warn!(server = %outcome.server, name = outcome.name, reason, "updating DNS; tries go on");
+            tracing::warn!(server = outcome.server, name = outcome.name, reason, "updating DNS; tries go on");
         }
         let updated = v1::DnsUpdated {
             group: self.settings.group_id.to_string(),
@@ -55,7 +55,7 @@ impl Executor {
             node: self.settings.node.to_string(),
             epoch: outcome.epoch,
             name: outcome.name.clone(),
-            server: outcome.server.to_string(),
+            server: outcome.server.clone(),
             answer: answer.to_owned(),
             reason,
             attempts: outcome.attempts,
@@ -77,11 +77,12 @@ impl Executor {
     pub(crate) fn publish_record_if_complete(&mut self, slot: Slot) {
         let now = clock::now();
         let Some(mut tenure) = self.tenures.remove(&slot) else { return };
+        // What ended the tenure before may be heard only after the slot was taken over.
+        if let Some(previous) = &mut tenure.previous {
+            previous.released = self.peers.released(slot, &previous.node).or(previous.released);
+            tenure.suspected_at = tenure.suspected_at.or(self.suspected.get(&previous.node).copied());
+        }
         if tenure.record_is_ready(now) {
-            // That the slot was given up on purpose may be heard only after it was taken over.
-            if let Some(previous) = &mut tenure.previous {
-                previous.released = self.peers.released(slot, &previous.node).or(previous.released);
-            }
             self.publish_record(&tenure);
             tenure.published = true;
         }
@@ -97,7 +98,7 @@ impl Executor {
             &format!("{}/{}", tenure.slot, tenure.epoch),
             &tenure.record(settings.group_id.as_str(), &settings.node, trace),
         );
-        self.metrics.observe_takeover(serving.since(tenure.quorum_at));
+        self.metrics.takeover.observe(serving.since(tenure.quorum_at));
         let span = |name: &'static str, from: BootTime, to: BootTime| {
             PastSpan::new(name, from, to)
                 .with("group", settings.group_id.to_string())

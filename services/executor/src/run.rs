@@ -1,11 +1,6 @@
 //! Puts an executor together and feeds it until it has left.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
@@ -13,25 +8,26 @@ use understudy_bus::{
     EventLog, Nats, Store,
     nats::{Received, Subscription},
     node_link::{NodeLinkClient, PublisherEvent},
-    paths::{FromSeat, NodeOptions, NodePaths},
+    paths::{FromSeat, NodeOptions, NodePaths, own_heartbeat},
     queue,
-    store::Maintenance,
+    store::{Maintenance, Sizes},
 };
+use understudy_detection::{Flap, FlapConfig};
 use understudy_dns::{Outcome, TsigKey, Updater, Zone};
 use understudy_lease::{Holder, Identity, Rules};
 use understudy_service::{
-    Frame, Hopeless, clock,
+    Frame, Hopeless, access, calm, clock,
     config::{Config, Dns, RecordAddress},
 };
 use understudy_vip::neighbours::Sighting;
-use understudy_wire::{Heartbeat, Holder as HolderId, Incarnation, v1};
+use understudy_wire::{Holder as HolderId, Incarnation, v1};
 
 use crate::{
     executor::{Executor, HookDone, Parts, Settings},
     history::History,
     metrics::Metrics,
-    network::{Network, SHORTEST_UNGATED_LEASE},
-    plan,
+    network::Network,
+    plan, ungated,
 };
 
 /// Hooks that may have ended without the loop having looked: one per slot is enough.
@@ -52,6 +48,7 @@ struct Inputs {
     verdicts: Subscription<v1::Verdict>,
     switchovers: Subscription<v1::SwitchoverRequest>,
     maintenance: watch::Receiver<Option<Maintenance>>,
+    sizes: watch::Receiver<Option<Sizes>>,
 }
 
 /// Runs the executor of one node until it was asked to end and has handed over.
@@ -67,24 +64,22 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let (network, sightings, leftovers) = network(&frame, &settings).await?;
-    if !network.gated() && config.lease.duration < SHORTEST_UNGATED_LEASE {
-        let why = format!(
-            "without nftables the kernel ends a lease to the second only: lease.duration = {:?} must be at least {:?}",
-            config.lease.duration, SHORTEST_UNGATED_LEASE
-        );
-        return Err(Hopeless(why).into());
+    if !network.gated() {
+        frame.health.limited("no nftables: only the lifetime of addresses ends a lost lease");
     }
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
     let nats = understudy_service::nats::connect(config, &format!("executor/{}", settings.node)).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let (group, node) = (settings.group_id.clone(), settings.node.clone());
-    let options = NodeOptions { group: group.clone(), node, detectors, grants: true };
+    let tls = access::direct_client(config)?;
+    let options = NodeOptions { group: group.clone(), node, detectors, grants: true, echo: None, tls };
     let (sender, seats) = NodePaths::open(&nats, options).await?;
     let (link, state) = watch::channel(v1::ExecutorState::default());
     let (_link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
     let (hook_reports, hooks) = mpsc::channel(HOOKS);
-    let (dns, outcomes) = updater(config.dns.as_ref()).await?.unzip();
+    let (dns, outcomes) = updater(config.dns.as_ref())?.unzip();
+    let scaled = settings.group.scaling.is_some();
     let inputs = Inputs {
         seats,
         publisher,
@@ -94,11 +89,12 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         heartbeats: nats.subscribe(&format!("heartbeat.{group}.*")).await?,
         verdicts: nats.subscribe(&format!("verdict.{group}.*")).await?,
         switchovers: nats.subscribe(&format!("command.{group}.switchover")).await?,
-        maintenance: Store::start(&nats).watch_maintenance(),
+        maintenance: Store::open(&nats).watch_maintenance(),
+        sizes: Store::open(&nats).watch_sizes(scaled.then(|| group.clone()).into_iter().collect()),
     };
     let parts = Parts {
         holder: holder(config, &settings)?,
-        events: EventLog::start(&nats, format!("executor/{}", settings.node)),
+        events: EventLog::open(&nats, format!("executor/{}", settings.node)),
         settings,
         network,
         link,
@@ -118,12 +114,25 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
 /// The loop: one input or deadline, then one turn. Grants and the witness come first, since a lease hangs on them.
 async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: Inputs) {
     let mut leave_by = None;
+    // The node's own heartbeat is on its way, and its grants come within a millisecond.
+    let mut awaits_grants = false;
     while !executor.has_left() && leave_by.is_none_or(|by| clock::now() < by) {
         let deadline = executor.next_deadline();
+        calm::allow(awaits_grants && executor.is_steady(), frame.config.lease.interval);
+        awaits_grants = false;
         tokio::select! {
             biased;
-            Some(message) = inputs.seats.recv() => executor.from_seat(message),
-            Some(event) = inputs.publisher.recv() => executor.from_publisher(event),
+            Some(message) = inputs.seats.recv() => {
+                executor.from_seat(message);
+                // Three seats answer over two paths, all at once: one turn for all of them.
+                while let Some(message) = inputs.seats.try_recv() {
+                    executor.from_seat(message);
+                }
+            }
+            Some(event) = inputs.publisher.recv() => {
+                executor.from_publisher(event);
+                awaits_grants = true;
+            }
             Some(done) = inputs.hooks.recv() => executor.hook_ended(&done),
             () = clock::sleep_until(deadline) => {}
             () = frame.shutdown.cancelled(), if leave_by.is_none() => {
@@ -132,8 +141,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
             }
             Some(received) = inputs.switchovers.next() => answer(nats, executor, &received),
             Some(received) = inputs.heartbeats.next() => {
-                // Bad ones are counted by the bus.
-                if let Some(heartbeat) = received.message.ok().and_then(|raw| Heartbeat::try_from(raw).ok()) {
+                if let Some(heartbeat) = own_heartbeat(nats, received) {
                     executor.heard(heartbeat);
                 }
             }
@@ -148,7 +156,13 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 let set = inputs.maintenance.borrow_and_update().clone();
                 executor.set_maintenance(set.unwrap_or_default());
             }
+            Ok(()) = inputs.sizes.changed() => {
+                let sizes = inputs.sizes.borrow_and_update();
+                executor.set_size(sizes.as_ref().and_then(|sizes| sizes.values().next()));
+            }
         }
+        // A turn waits for the kernel: not one of its answers may be slept through.
+        calm::allow(false, frame.config.lease.interval);
         executor.turn().await;
         frame.health.tick();
         let (ready, reason) = executor.readiness();
@@ -172,6 +186,9 @@ fn answer(nats: &Nats, executor: &mut Executor, received: &Received<v1::Switchov
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {
     let member = config.member()?;
+    let flap = &member.group.flap;
+    let flap = FlapConfig::new(flap.half_life, flap.suppress, flap.reuse)
+        .with_context(|| format!("group.{}.flap", member.group_id))?;
     // Boot time in nanoseconds: rises with every start of this boot, and is never 0 (rule R2).
     let incarnation = Incarnation::new(clock::now().0).context("the boot clock stands at 0")?;
     Ok(Settings {
@@ -184,6 +201,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         incarnation,
         priority: config.node.priority,
         interval: config.lease.interval,
+        steady: Flap::new(flap)?,
     })
 }
 
@@ -205,7 +223,9 @@ async fn network(
     settings: &Settings,
 ) -> anyhow::Result<(Network, mpsc::Receiver<Sighting>, Vec<IpAddr>)> {
     let config = &frame.config;
-    let interface = config.node.interface.as_deref().context("node.interface is not set")?;
+    let interface = config.node.interface.as_deref().context(
+        "node.interface is not set, and not exactly one interface has an address in the network of the VIPs",
+    )?;
     let slots = &settings.group.slots;
     let needs_address = slots.iter().any(|slot| slot.record_address() == RecordAddress::Node);
     if needs_address && settings.address.is_none() {
@@ -218,16 +238,21 @@ async fn network(
         slots.iter().flat_map(|slot| plan::guards(&settings.group, slot, settings.address)).collect();
     let guards: Vec<_> = guards.into_iter().collect();
     let realtime = frame.config.realtime.enabled;
-    Network::install(&settings.group_id, interface, &vips, &guards, config.gate.mark, realtime).await
+    let (network, sightings, leftovers) =
+        Network::install(&settings.group_id, interface, &vips, &guards, config.gate.mark, realtime).await?;
+    let lease = &config.lease;
+    if !network.gated()
+        && let Some(why) = ungated::refusal(&guards, lease.duration, lease.interval, lease.drift)
+    {
+        // What an earlier run left behind is gone by now: refusing leaves nothing that nobody looks after.
+        return Err(Hopeless(why).into());
+    }
+    Ok((network, sightings, leftovers))
 }
 
-async fn updater(dns: Option<&Dns>) -> anyhow::Result<Option<(Updater, mpsc::Receiver<Outcome>)>> {
+fn updater(dns: Option<&Dns>) -> anyhow::Result<Option<(Updater, mpsc::Receiver<Outcome>)>> {
     let Some(dns) = dns else { return Ok(None) };
-    let mut servers: Vec<SocketAddr> = Vec::new();
-    for server in &dns.servers {
-        let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
-        servers.extend(found.with_context(|| format!("dns.servers: looking {server} up"))?.take(1));
-    }
+    let servers = dns.servers.iter().map(ToString::to_string).collect();
     let key = dns.key.as_ref().map(tsig_key).transpose()?;
     let zone =
         Zone { servers, origin: dns.zone.as_str().to_owned(), key, ttl: ttl(dns.ttl), timeout: dns.timeout };

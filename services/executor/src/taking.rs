@@ -48,10 +48,13 @@ impl Executor {
         tenure.guards = guards;
         tenure.open_ends = open_ends;
         tenure.previous = self.peers.previous(slot, epoch);
+        // Its next heartbeat, if there is one, says whether it gave the slot up.
+        tenure.release_within = 2 * settings.interval;
         let previous = tenure.previous.as_ref();
         tenure.suspected_at = previous.and_then(|previous| self.suspected.get(&previous.node).copied());
         tenure.grants = self.courting.remove(&slot).unwrap_or_default().into_iter().collect();
-        tracing::info!(%slot, %epoch, cause = tenure.cause(), "a quorum granted the slot: taking over");
+        let previous = previous.map(|previous| previous.node.as_str());
+        tracing::info!(%slot, %epoch, previous, "a quorum granted the slot: taking over");
         self.metrics.takeovers.inc();
         self.tenures.insert(slot, tenure);
         self.push_state();
@@ -62,7 +65,7 @@ impl Executor {
         let Some(tenure) = self.tenures.get_mut(&slot) else { return };
         tenure.until = until;
         if tenure.open
-            && let Err(error) = self.network.open(&tenure.guards, until).await
+            && let Err(error) = self.network.renew(&tenure.guards, &tenure.vips, until).await
         {
             // The kernel shuts it at the old time, which is always safe.
             tracing::error!(%slot, cause = format!("{error:#}"), "renewing the gate");
@@ -142,7 +145,7 @@ impl Executor {
                 return Ok(());
             }
             Step::AddAddress(vip) => {
-                self.network.add(vip).await?;
+                self.network.add(vip, tenure.until).await?;
                 vip.to_string()
             }
             Step::OpenGate(guards) => {
@@ -159,6 +162,7 @@ impl Executor {
             }
             Step::UpdateDns { name, address } => {
                 self.update_dns(tenure, &name, address);
+                tenure.names.push((name, address));
                 return Ok(());
             }
             // The sightings of others complete it.
@@ -211,8 +215,10 @@ impl Executor {
         }
     }
 
-    fn update_dns(&mut self, tenure: &mut Tenure, name: &str, address: RecordAddress) {
+    pub(crate) fn update_dns(&mut self, tenure: &mut Tenure, name: &str, address: RecordAddress) {
         let addresses: Vec<IpAddr> = match address {
+            // No new clients (rule R14): the slot withdraws what it contributed.
+            _ if self.draining(tenure.slot) => Vec::new(),
             RecordAddress::Vip => tenure.vips.iter().map(|vip| vip.addr()).collect(),
             RecordAddress::Node => self.settings.address.into_iter().collect(),
         };
@@ -250,7 +256,7 @@ impl Executor {
         let others = self.peers.present(now).count();
         let needed = self.settings.group.witnesses.map_or(others.div_ceil(2), usize::from).min(others);
         let mut changes = Vec::new();
-        for sighting in &heartbeat.details.sightings {
+        for sighting in heartbeat.details().sightings {
             let Ok(vip) = sighting.vip.parse::<IpAddr>() else { continue };
             let address = <[u8; 6]>::try_from(sighting.link_address.as_slice()).ok();
             for tenure in self.tenures.values_mut() {

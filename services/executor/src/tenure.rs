@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use ipnet::IpNet;
+use understudy_service::config::RecordAddress;
 use understudy_vip::gate::Guard;
 use understudy_wire::{BootTime, Epoch, NodeId, Seat, Slot, v1};
 
@@ -80,10 +81,14 @@ pub struct Tenure {
     pub grants: Vec<(Seat, BootTime)>,
     /// Who held the slot before.
     pub previous: Option<Previous>,
+    /// A release may be heard this long after the claim that it ends: seats grant on it, and their grants may come first.
+    pub release_within: Duration,
     /// When a detector called it suspect, by this host's clock.
     pub suspected_at: Option<BootTime>,
     /// Predicted milliseconds from quorum to serving.
     pub predicted_ms: Option<f64>,
+    /// Names that DNS was asked to have follow it, which needs a confirmed epoch (rule R7).
+    pub names: Vec<(String, RecordAddress)>,
     /// DNS answers and witnesses that the record still waits for.
     pub open_ends: usize,
     /// Whether the record was published.
@@ -110,8 +115,10 @@ impl Tenure {
             quorum_at: now,
             grants: Vec::new(),
             previous: None,
+            release_within: Duration::ZERO,
             suspected_at: None,
             predicted_ms: None,
+            names: Vec::new(),
             open_ends: 0,
             published: false,
         }
@@ -130,7 +137,14 @@ impl Tenure {
 
     /// Whether to publish the record now.
     pub fn record_is_ready(&self, now: BootTime) -> bool {
-        self.record_due().is_some_and(|due| now >= due || self.open_ends == 0)
+        self.record_due().is_some_and(|due| now >= due || (self.open_ends == 0 && self.cause_is_settled(now)))
+    }
+
+    /// Whether nothing that may yet be heard of the old holder changes [`Self::cause`].
+    fn cause_is_settled(&self, now: BootTime) -> bool {
+        self.previous.as_ref().is_none_or(|previous| {
+            previous.released.is_some() || now >= previous.last_claim.after(self.release_within)
+        })
     }
 
     /// Notes a step that ended `now`.

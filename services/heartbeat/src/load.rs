@@ -1,10 +1,9 @@
 //! Load of the host, from `/proc`.
 
-use std::fmt::Display;
+use std::fs::read_to_string;
+use std::io;
 use std::time::Duration;
 
-use procfs::prelude::*;
-use procfs::{CpuPressure, CpuTime, IoPressure, KernelStats, Meminfo, MemoryPressure};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -87,6 +86,17 @@ async fn sample(sender: watch::Sender<Load>) {
     }
 }
 
+/// The files of proc(5) that are read.
+const SOURCES: [&str; 5] =
+    ["/proc/stat", "/proc/meminfo", "/proc/pressure/cpu", "/proc/pressure/memory", "/proc/pressure/io"];
+
+/// The load of two samples that are given as the text of `/proc/stat` and then the texts of all five files.
+#[doc(hidden)]
+pub fn of_texts(before: &str, texts: [&str; SOURCES.len()]) -> Load {
+    let mut sampler = Sampler { before: Times::parse(before), told: Vec::new() };
+    sampler.take(texts.map(|text| Ok(text.to_owned())))
+}
+
 /// What has to be remembered between samples.
 #[derive(Debug, Default)]
 struct Sampler {
@@ -97,25 +107,35 @@ struct Sampler {
 
 impl Sampler {
     fn read(&mut self) -> Load {
-        let times = self.note("/proc/stat", KernelStats::current()).map(|stats| Times::from(&stats.total));
-        let cpu = self.before.zip(times).and_then(|(before, now)| now.busy_since(before));
+        self.take(SOURCES.map(read_to_string))
+    }
+
+    /// The load that the texts of [`SOURCES`] tell.
+    fn take(&mut self, texts: [io::Result<String>; SOURCES.len()]) -> Load {
+        let [stat, memory, cpu, mem, disk] = texts;
+        let times = self.note(SOURCES[0], stat, Times::parse);
+        let busy = self.before.zip(times).and_then(|(before, now)| now.busy_since(before));
         self.before = times;
         Load {
-            cpu,
-            memory: self.note("/proc/meminfo", Meminfo::current()).and_then(|memory| used(&memory)),
+            cpu: busy,
+            memory: self.note(SOURCES[1], memory, used),
             pressure: Pressure {
-                cpu: self.note("/proc/pressure/cpu", CpuPressure::current()).map(|p| ratio(p.some.avg10)),
-                memory: self
-                    .note("/proc/pressure/memory", MemoryPressure::current())
-                    .map(|p| ratio(p.some.avg10)),
-                io: self.note("/proc/pressure/io", IoPressure::current()).map(|p| ratio(p.some.avg10)),
+                cpu: self.note(SOURCES[2], cpu, waiting),
+                memory: self.note(SOURCES[3], mem, waiting),
+                io: self.note(SOURCES[4], disk, waiting),
             },
         }
     }
 
-    /// The value, or `None` and the reason told once.
-    fn note<T, E: Display>(&mut self, source: &'static str, read: Result<T, E>) -> Option<T> {
-        match read {
+    /// What `parse` reads in the text, or `None` and the reason told once.
+    fn note<T>(
+        &mut self,
+        source: &'static str,
+        text: io::Result<String>,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let unknown = || io::Error::new(io::ErrorKind::InvalidData, "the figure is not there");
+        match text.and_then(|text| parse(&text).ok_or_else(unknown)) {
             Ok(value) => Some(value),
             Err(error) => {
                 if !self.told.contains(&source) {
@@ -135,17 +155,17 @@ struct Times {
     total: u64,
 }
 
-impl From<&CpuTime> for Times {
-    /// Time of guests is already in `user` and `nice`; waiting for a disk is idle time.
-    fn from(time: &CpuTime) -> Self {
-        let idle = time.idle + time.iowait.unwrap_or(0);
-        let busy = time.user + time.nice + time.system;
-        let interrupts = time.irq.unwrap_or(0) + time.softirq.unwrap_or(0) + time.steal.unwrap_or(0);
-        Self { idle, total: idle + busy + interrupts }
-    }
-}
-
 impl Times {
+    /// From `/proc/stat`. Waiting for a disk is idle time.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks = line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()?;
+        let sum = |ticks: &[u64]| ticks.iter().fold(0, |sum: u64, ticks| sum.saturating_add(*ticks));
+        // user, nice, system, idle, iowait, irq, softirq, steal; time of guests follows and is in user and nice already.
+        let total = sum(&ticks[..ticks.len().min(8)]);
+        Some(Self { idle: sum(ticks.get(3..5)?), total })
+    }
+
     /// `None` if no tick has passed. The kernel's `iowait` may run backwards, hence the saturation.
     fn busy_since(self, before: Self) -> Option<f64> {
         let total = self.total.saturating_sub(before.total);
@@ -154,21 +174,27 @@ impl Times {
     }
 }
 
-fn used(memory: &Meminfo) -> Option<f64> {
-    let available = memory.mem_available?.min(memory.mem_total);
-    (memory.mem_total > 0).then(|| 1.0 - available as f64 / memory.mem_total as f64)
+/// Share of memory that `/proc/meminfo` says is in use.
+fn used(text: &str) -> Option<f64> {
+    let kibibytes = |name| -> Option<u64> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    let total = kibibytes("MemTotal:").filter(|total| *total > 0)?;
+    let available = kibibytes("MemAvailable:")?.min(total);
+    Some(1.0 - available as f64 / total as f64)
 }
 
-fn ratio(percent: f32) -> f64 {
-    (f64::from(percent) / 100.0).clamp(0.0, 1.0)
+/// `some avg10` of a pressure file as a ratio.
+fn waiting(text: &str) -> Option<f64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let percent: f64 = some.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()?;
+    (!percent.is_nan()).then(|| (percent / 100.0).clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
     use std::time::Duration;
-
-    use procfs::{FromBufRead, ProcError};
 
     use super::*;
 
@@ -182,20 +208,32 @@ mod tests {
     }
 
     #[test]
+    fn ticks_are_those_of_all_processors_without_guests_twice() {
+        let text = "cpu  100 5 50 800 40 2 3 4 70 6\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(Times::parse(text), Some(Times { idle: 840, total: 1_004 }));
+        for bad in ["", "cpu0 1 2 3 4 5", "cpu  1 2 3 4", "cpu  1 2 x 4 5", "cpu"] {
+            assert_eq!(Times::parse(bad), None, "{bad:?}");
+        }
+        let end = format!("cpu  {0} {0} {0} {0} {0}", u64::MAX);
+        assert_eq!(Times::parse(&end), Some(Times { idle: u64::MAX, total: u64::MAX }));
+    }
+
+    #[test]
     fn memory_used_is_what_is_not_available() {
-        let mut memory = Meminfo::current().unwrap();
-        memory.mem_total = 8_000;
-        memory.mem_available = Some(2_000);
-        assert_eq!(used(&memory), Some(0.75));
-        memory.mem_available = None;
-        assert_eq!(used(&memory), None);
+        assert_eq!(used("MemTotal:  8000 kB\nMemFree: 1 kB\nMemAvailable:  2000 kB\n"), Some(0.75));
+        assert_eq!(used("MemTotal:  8000 kB\nMemFree: 1 kB\n"), None);
+        assert_eq!(used("MemTotal: 0 kB\nMemAvailable: 0 kB\n"), None);
     }
 
     #[test]
     fn pressure_is_the_short_average_as_a_ratio() {
-        let text = "some avg10=12.50 avg60=1.00 avg300=0.50 total=9\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
-        let pressure = CpuPressure::from_buf_read(Cursor::new(text)).unwrap();
-        assert_eq!(ratio(pressure.some.avg10), 0.125);
+        let some = "some avg10=12.50 avg60=1.00 avg300=0.50 total=9\n";
+        let full = "full avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
+        assert_eq!(waiting(&format!("{some}{full}")), Some(0.125));
+        assert_eq!(waiting(some), Some(0.125), "processors before Linux 5.13");
+        for bad in ["", "some", full, "some avg10=NaN", "some avg10=", "some avg60=1.00"] {
+            assert_eq!(waiting(bad), None, "{bad:?}");
+        }
     }
 
     /// A kernel without pressure figures: `None`, and remembered as told.
@@ -203,11 +241,11 @@ mod tests {
     fn a_missing_source_is_none_and_told_once() {
         let mut sampler = Sampler::default();
         for _ in 0..3 {
-            let missing = Err::<(), _>(ProcError::NotFound(None));
-            assert_eq!(sampler.note("/proc/pressure/cpu", missing), None);
+            let missing = Err(io::ErrorKind::NotFound.into());
+            assert_eq!(sampler.note(SOURCES[2], missing, waiting), None);
         }
-        assert_eq!(sampler.told, ["/proc/pressure/cpu"]);
-        assert_eq!(sampler.note("/proc/stat", Ok::<_, ProcError>(7)), Some(7));
+        assert_eq!(sampler.told, [SOURCES[2]]);
+        assert_eq!(sampler.note(SOURCES[1], Ok("7".into()), |text| text.parse().ok()), Some(7));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use understudy_service::{CommonArgs, run};
+use understudy_service::{CommonArgs, Role, Threads, run};
 
 /// Samples the workload of one node and publishes its heartbeats.
 #[derive(Parser)]
@@ -15,5 +15,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run("understudy-heartbeat", &args.common, understudy_heartbeat::run::run)
+    run(Role::Heartbeat, Threads::One, &args.common, understudy_heartbeat::run::run)
 }

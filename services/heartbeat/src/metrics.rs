@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{
-        counter::Counter,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::{Registry, Unit},
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
 };
+use understudy_service::metrics::{Times, counter, gauge};
 
 /// Counters of one publisher.
 pub struct Metrics {
@@ -19,34 +16,19 @@ pub struct Metrics {
     pub witness_releases: Counter,
     /// 1 while every check is up.
     pub healthy: Gauge,
-    lateness: Histogram,
+    /// How late heartbeats left.
+    pub lateness: Times,
 }
 
 impl Metrics {
     /// Registers all.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            heartbeats: Counter::default(),
-            witness_releases: Counter::default(),
-            healthy: Gauge::default(),
-            lateness: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
-        };
-        registry.register("heartbeats", "Heartbeats sent", metrics.heartbeats.clone());
-        let releases = metrics.witness_releases.clone();
-        registry.register("witness_releases", "Releases sent for a dead executor", releases);
-        registry.register("workload_healthy", "1 while every check is up", metrics.healthy.clone());
-        let lateness = metrics.lateness.clone();
-        registry.register_with_unit(
-            "heartbeat_lateness",
-            "How late heartbeats left",
-            Unit::Seconds,
-            lateness,
-        );
-        metrics
-    }
-
-    /// A heartbeat left this late.
-    pub fn observe_lateness(&self, late: Duration) {
-        self.lateness.observe(late.as_secs_f64());
+        let shortest = Duration::from_micros(100);
+        Self {
+            heartbeats: counter(registry, "heartbeats", "Heartbeats sent"),
+            witness_releases: counter(registry, "witness_releases", "Releases sent for a dead executor"),
+            healthy: gauge(registry, "workload_healthy", "1 while every check is up"),
+            lateness: Times::new(registry, "heartbeat_lateness", "How late heartbeats left", shortest),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use understudy_bus::{
     node_link::{LinkEvent, NodeLinkServer},
     paths::NodeSender,
@@ -15,7 +16,10 @@ use understudy_wire::{
     SlotRelease, StandbyKind, event::trace_id, v1,
 };
 
-use crate::{checks::HealthReport, load::Load, metrics::Metrics, witness::Witness};
+use crate::{
+    checks::HealthReport, executor::Executor, load::Load, metrics::Metrics, signals::Signals,
+    witness::Witness,
+};
 
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
@@ -39,45 +43,54 @@ pub struct Settings {
     pub lease: Duration,
 }
 
-/// The executor's state, and when it came.
-struct Executor {
-    state: v1::ExecutorState,
-    heard_at: BootTime,
-}
-
 /// Everything the loop works on.
 pub struct Publisher {
     settings: Settings,
     sender: NodeSender,
     link: NodeLinkServer,
     metrics: Arc<Metrics>,
-    executor: Option<Executor>,
+    executor: Executor,
     witness: Option<Witness>,
     health: HealthReport,
     load: Load,
+    signals: Signals,
     seq: u64,
     due: BootTime,
     changed: bool,
+    /// Heartbeats are due at whole intervals from here, as the checks are: one wake-up serves both.
+    begin: BootTime,
+    /// Until then something is under way that a millisecond would slow down.
+    busy_until: BootTime,
     announced: BTreeMap<u32, u64>,
 }
 
 impl Publisher {
     /// A publisher without an executor, its first heartbeat due at once.
-    pub fn new(settings: Settings, sender: NodeSender, link: NodeLinkServer, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        settings: Settings,
+        sender: NodeSender,
+        link: NodeLinkServer,
+        metrics: Arc<Metrics>,
+        begin: BootTime,
+    ) -> Self {
         let now = clock::now();
+        let executor = Executor::new(settings.interval);
         Self {
             settings,
             sender,
             link,
             metrics,
-            executor: None,
+            executor,
             witness: None,
             health: HealthReport { healthy: false, checks: Vec::new() },
             load: Load::default(),
+            signals: Signals::new(),
             // Microseconds since boot: above whatever an earlier publisher of this boot has sent.
             seq: now.0 / 1_000,
             due: now,
             changed: false,
+            begin,
+            busy_until: now,
             announced: BTreeMap::new(),
         }
     }
@@ -88,24 +101,31 @@ impl Publisher {
         match event {
             LinkEvent::Attached => {}
             LinkEvent::State(state) => {
-                // A tick changes nothing but the version; everything else others must know at once.
-                let known = self.executor.as_ref().map(|executor| &executor.state);
-                let same = known.is_some_and(|known| {
-                    v1::ExecutorState { version: state.version, ..known.clone() } == *state
-                });
-                self.changed |= !same;
-                self.executor = Some(Executor { state: *state, heard_at: now });
+                if self.executor.heard(*state) {
+                    self.news(now);
+                }
             }
             LinkEvent::Lost => {
-                self.changed = true;
-                let Some(lost) = self.executor.take() else { return };
-                let Some(holder) = self.holder(&lost.state) else { return };
-                self.witness = Witness::of(holder, &lost.state, now, self.settings.lease);
+                self.news(now);
+                let Some(lost) = self.executor.lost() else { return };
+                let Some(holder) = self.holder(&lost) else { return };
+                self.witness = Witness::of(holder, &lost, now, self.settings.lease);
                 if let Some(witness) = &self.witness {
                     tracing::error!(slots = ?witness.slots, "the executor died holding slots");
                 }
             }
         }
+    }
+
+    /// Something that others must know at once; more is likely to follow soon.
+    fn news(&mut self, now: BootTime) {
+        self.changed = true;
+        self.busy_until = now.after(self.settings.interval);
+    }
+
+    /// Whether nothing is under way that a millisecond would slow down.
+    pub fn is_steady(&self) -> bool {
+        self.witness.is_none() && clock::now() >= self.busy_until
     }
 
     fn holder(&self, state: &v1::ExecutorState) -> Option<Holder> {
@@ -117,7 +137,7 @@ impl Publisher {
     pub fn set_health(&mut self, health: HealthReport) {
         self.metrics.healthy.set(i64::from(health.healthy));
         self.health = health;
-        self.changed = true;
+        self.news(clock::now());
     }
 
     /// A new sample of the load; it travels with the next heartbeat.
@@ -125,21 +145,35 @@ impl Publisher {
         self.load = load;
     }
 
+    /// New values of the group's own load signals; they travel with the next heartbeat.
+    pub fn set_signals(&mut self, signals: Signals) {
+        self.signals = signals;
+    }
+
     /// One turn: the witness first, since a dead executor's slot waits for it, then the heartbeat if it is due or
-    /// something changed, then what the executor may know of it.
-    pub fn turn(&mut self) {
+    /// something changed, then what the executor may know of it. Whether a heartbeat was sent, which will be answered.
+    pub fn turn(&mut self) -> bool {
         let now = clock::now();
         self.release_for_the_dead(now);
-        if self.changed || now >= self.due {
+        let sends = self.changed || now >= self.due;
+        if sends {
             if now >= self.due {
-                self.metrics.observe_lateness(now.since(self.due));
-                // From the due time, so that the rhythm does not drift; but never a burst to catch up.
-                self.due = self.due.after(self.settings.interval).max(now.after(self.settings.interval / 2));
+                self.metrics.lateness.observe(now.since(self.due));
+                self.due = self.next_due(now);
             }
             self.changed = false;
-            self.send();
-            self.tell_executor();
+            let sent_at = self.send();
+            self.tell_executor(sent_at);
         }
+        sends
+    }
+
+    /// The next whole interval, so that the rhythm does not drift; but never a burst to catch up.
+    fn next_due(&self, now: BootTime) -> BootTime {
+        let interval = self.settings.interval;
+        let step = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let earliest = now.after(interval / 4).0.saturating_sub(self.begin.0);
+        BootTime(self.begin.0.saturating_add((earliest / step).saturating_add(1).saturating_mul(step)))
     }
 
     /// When the next turn is due.
@@ -172,24 +206,19 @@ impl Publisher {
         }
     }
 
-    fn send(&mut self) {
+    fn send(&mut self) -> BootTime {
         self.seq += 1;
         let heartbeat = self.heartbeat(clock::now());
         self.sender.send_heartbeat(&heartbeat);
         self.metrics.heartbeats.inc();
         self.trace_claims(&heartbeat);
-    }
-
-    /// A missing tick ends the bid: an executor that hangs must not be taken for one that can serve.
-    fn live(&self, now: BootTime) -> Option<&v1::ExecutorState> {
-        let executor = self.executor.as_ref()?;
-        (now.since(executor.heard_at) <= self.settings.interval).then_some(&executor.state)
+        heartbeat.sent_at
     }
 
     /// The heartbeat as it would be sent at `now` (rule R1).
     fn heartbeat(&self, now: BootTime) -> Heartbeat {
         let settings = &self.settings;
-        let executor = self.live(now);
+        let executor = self.executor.live(now);
         let health = self.health(executor);
         Heartbeat {
             cluster: settings.cluster.clone(),
@@ -206,7 +235,7 @@ impl Publisher {
             claims: executor.map(|state| claims(&state.claims)).unwrap_or_default(),
             known: executor.map(|state| claims(&state.known)).unwrap_or_default(),
             releases: executor.map(|state| releases(&state.releases)).unwrap_or_default(),
-            details: self.details(executor, health),
+            details: self.details(executor, health).encode_to_vec(),
         }
     }
 
@@ -236,7 +265,7 @@ impl Publisher {
         match executor {
             Some(state) if !state.reason.is_empty() => reasons.push(state.reason.clone()),
             Some(_) => {}
-            None if self.executor.is_some() => reasons.push("the executor does not answer".into()),
+            None if self.executor.last().is_some() => reasons.push("the executor does not answer".into()),
             None => reasons.push("no executor".into()),
         }
         let pressure = self.load.pressure;
@@ -258,6 +287,7 @@ impl Publisher {
             labels: self.settings.labels.clone().into_iter().collect(),
             interval_nanos: u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX),
             phase: executor.map(|state| state.phase.clone()).unwrap_or_default(),
+            signals: self.signals.clone().into_iter().collect(),
         }
     }
 
@@ -273,7 +303,8 @@ impl Publisher {
         self.health.checks.iter().map(result).collect()
     }
 
-    fn tell_executor(&mut self) {
+    fn tell_executor(&mut self, sent_at: BootTime) {
+        self.executor.ask(sent_at);
         let health = if !self.health.settled() {
             v1::Health::Starting
         } else if self.health.healthy {
@@ -284,7 +315,7 @@ impl Publisher {
         self.link.send(v1::PublisherState {
             health: health.into(),
             checks: self.check_results(),
-            carried: self.executor.as_ref().map_or(0, |executor| executor.state.version),
+            carried: self.executor.last().map_or(0, |state| state.version),
         });
     }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use understudy_bus::{Tls, direct};
 
 /// Round trips per detector: their longest stands for the 99.9th percentile.
 const SAMPLES: usize = 32;
@@ -13,10 +13,10 @@ const SAMPLES: usize = 32;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The longest of [`SAMPLES`] round trips to the slowest of the detectors that answer; `None` when none does.
-pub async fn measure(detectors: &[String]) -> Option<Duration> {
+pub async fn measure(detectors: &[String], tls: Option<&Tls>) -> Option<Duration> {
     let mut longest = None;
     for detector in detectors {
-        match sample(detector).await {
+        match sample(detector, tls).await {
             Some(found) => longest = longest.max(Some(found)),
             None => tracing::info!(detector, "the round trip to this detector cannot be measured"),
         }
@@ -24,9 +24,8 @@ pub async fn measure(detectors: &[String]) -> Option<Duration> {
     longest
 }
 
-async fn sample(detector: &str) -> Option<Duration> {
-    let endpoint =
-        Endpoint::from_shared(format!("http://{detector}")).ok()?.connect_timeout(LIMIT).tcp_nodelay(true);
+async fn sample(detector: &str, tls: Option<&Tls>) -> Option<Duration> {
+    let endpoint = direct::endpoint(detector, tls).ok()?.connect_timeout(LIMIT).tcp_nodelay(true);
     let channel = timeout(LIMIT, endpoint.connect()).await.ok()?.ok()?;
     let mut client = HealthClient::new(channel);
     let mut longest = Duration::ZERO;

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use understudy_bus::{
+    Tls,
     node_link::{LinkEvent, NodeLinkServer},
     paths::{NodeOptions, NodePaths},
 };
 use understudy_service::{
-    Frame, Hopeless, clock,
+    Frame, Hopeless, access, calm, clock,
     config::{self, Config, Member, ProcessRef, check_round_trip},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     metrics::Metrics,
     publisher::{Publisher, Settings},
     round_trip,
+    signals::SignalSampler,
 };
 
 /// Measurements before a lease is refused: one slow moment is not a slow network.
@@ -31,21 +33,50 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let config = Arc::clone(&frame.config);
     let member = config.member()?;
     let settings = settings(&config, &member)?;
+    let begin = clock::now();
     let checks = CheckRunner::start(member.group.checks.iter().map(check).collect())?;
     let load = LoadSampler::start();
-    refuse_slow_network(&config).await?;
+    let signals = SignalSampler::start(&member.group.signals);
+    let tls = access::direct_client(&config)?;
+    refuse_slow_network(&config, tls.as_ref()).await?;
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
-    let nats = understudy_service::nats::connect(&config, &format!("heartbeat/{}", settings.node)).await?;
+    let Watch { pings, echo } = Watch::of(config.lease.interval, config.nats.ping_interval);
+    let name = format!("heartbeat/{}", settings.node);
+    let nats = understudy_service::nats::connect_pinging(&config, &name, pings).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
-    let options =
-        NodeOptions { group: settings.group.clone(), node: settings.node.clone(), detectors, grants: false };
+    let (group, node) = (settings.group.clone(), settings.node.clone());
+    let options = NodeOptions { group, node, detectors, grants: false, echo, tls };
     let (sender, mut seats) = NodePaths::open(&nats, options).await?;
     let (link, events) = NodeLinkServer::serve(&config.node.socket)?;
-    let mut publisher = Publisher::new(settings, sender, link, metrics);
-    serve(&frame, &mut publisher, events, &checks, &load, &mut seats).await;
+    let mut publisher = Publisher::new(settings, sender, link, metrics, begin);
+    serve(&frame, &mut publisher, events, &checks, (&load, &signals), &mut seats).await;
     publisher.close(FLUSH).await;
     Ok(())
+}
+
+/// How a NATS server that hangs is found.
+///
+/// Nothing comes over NATS to a publisher but its own heartbeats, so pings would be half of what it is woken for. Where
+/// heartbeats go out often enough, such a server is found by those that do not come back, and pings are for one that has
+/// never passed any on.
+struct Watch {
+    /// Between two pings.
+    pings: Duration,
+    /// Longest time until a heartbeat has come back; `None`: pings alone.
+    echo: Option<Duration>,
+}
+
+impl Watch {
+    /// With twice `ping_interval` for the way back a server is left after two to four of them, since heartbeats go out
+    /// every two at the latest; no network on which T may be used is so slow that a heartbeat in time is missed.
+    fn of(interval: Duration, ping_interval: Duration) -> Self {
+        if interval <= 2 * ping_interval {
+            Self { pings: interval + ping_interval, echo: Some(2 * ping_interval) }
+        } else {
+            Self { pings: ping_interval, echo: None }
+        }
+    }
 }
 
 /// The loop: one input or deadline, then one turn. The executor comes first, since its slot hangs on it.
@@ -54,13 +85,16 @@ async fn serve(
     publisher: &mut Publisher,
     mut executor: mpsc::Receiver<LinkEvent>,
     checks: &CheckRunner,
-    load: &LoadSampler,
+    (load, signals): (&LoadSampler, &SignalSampler),
     seats: &mut understudy_bus::queue::Receiver<understudy_bus::paths::FromSeat>,
 ) {
     let (mut health, mut load) = (checks.subscribe(), load.subscribe());
+    let mut signals = signals.subscribe();
     publisher.set_health(health.borrow_and_update().clone());
+    let mut sent = false;
     loop {
         let deadline = publisher.next_deadline();
+        calm::allow(sent && publisher.is_steady(), frame.config.lease.interval);
         tokio::select! {
             biased;
             Some(event) = executor.recv() => publisher.from_executor(event),
@@ -68,21 +102,22 @@ async fn serve(
             () = clock::sleep_until(deadline) => {}
             () = frame.shutdown.cancelled() => return,
             Ok(()) = load.changed() => publisher.set_load(*load.borrow_and_update()),
+            Ok(()) = signals.changed() => publisher.set_signals(signals.borrow_and_update().clone()),
             // Where detectors are is learned by the paths themselves.
             Some(_) = seats.recv() => {}
         }
-        publisher.turn();
+        sent = publisher.turn();
         frame.health.tick();
         frame.health.ready(true, "publishing");
     }
 }
 
 /// Refuses a lease that the network is too slow for. Detectors that cannot be reached say nothing about it.
-async fn refuse_slow_network(config: &Config) -> anyhow::Result<()> {
+async fn refuse_slow_network(config: &Config, tls: Option<&Tls>) -> anyhow::Result<()> {
     let detectors: Vec<String> = config.detector.direct.iter().map(ToString::to_string).collect();
     let mut refused = None;
     for _ in 0..ROUNDS {
-        let Some(longest) = round_trip::measure(&detectors).await else {
+        let Some(longest) = round_trip::measure(&detectors, tls).await else {
             tracing::warn!("no detector answers on the direct path: the round trip is not measured");
             return Ok(());
         };
@@ -111,7 +146,9 @@ fn settings(config: &Config, member: &Member<'_>) -> anyhow::Result<Settings> {
     })
 }
 
-fn check(check: &config::Check) -> CheckConfig {
+/// A check as it is configured, in the words of the runner.
+#[doc(hidden)]
+pub fn check(check: &config::Check) -> CheckConfig {
     let kind = match &check.kind {
         config::CheckKind::Tcp { address } => CheckKind::Tcp { address: address.to_string() },
         config::CheckKind::Http { url } => {
@@ -135,5 +172,24 @@ fn check(check: &config::Check) -> CheckConfig {
         timeout: check.timeout,
         rise: check.rise,
         fall: check.fall,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_round_trip_that_the_lease_allows_makes_a_publisher_leave_its_server() {
+        let (lease, nats) = (config::Lease::default(), config::Nats::default());
+        let watch = Watch::of(lease.interval, nats.ping_interval);
+        let limit = watch.echo.expect("heartbeats go out often enough by default");
+        assert!(
+            check_round_trip(lease.duration, limit).is_err(),
+            "{limit:?} is a way on which T may be used"
+        );
+        assert!(lease.interval + limit <= 4 * nats.ping_interval, "the documented bound");
+        let rare = Watch::of(Duration::from_secs(1), nats.ping_interval);
+        assert_eq!((rare.pings, rare.echo), (nats.ping_interval, None));
     }
 }

@@ -35,7 +35,7 @@ impl Moment {
     }
 
     /// Sleeps until this moment: absolute, so that a pacer does not drift by its own work.
-    pub(crate) fn reach(self) {
+    pub fn reach(self) {
         let until = TimeSpec::from(Duration::from_nanos(self.0));
         // Interrupted by a signal: sleep on, the time is absolute.
         while clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::TIMER_ABSTIME, &until)

@@ -1,5 +1,7 @@
 //! A whole deployment: NATS, detectors, a name server and the nodes of one group, each on its own host.
 
+mod plan;
+
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
@@ -8,13 +10,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 
 use crate::{
-    Host, Knot, Launch, NatsCluster, Network, Probe, Process, Softirqs, binary,
-    knot::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET},
+    Host, Launch, NameServer, NatsCluster, Network, Probe, Process, Softirqs, binary, credentials,
     wait_until, workload,
 };
+
+pub use plan::{Member, Plan, http_check, vips};
 
 /// Address that the group serves.
 pub const VIP: &str = "10.77.0.100";
@@ -36,74 +40,6 @@ pub const EXECUTOR_PAGES: u16 = 9102;
 const UP: Duration = Duration::from_secs(40);
 /// A detector that has read its ceilings grants after the silence of rule R6a.
 const GRANTING: Duration = Duration::from_secs(30);
-
-/// One node of the group.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// Name of node and host.
-    pub name: String,
-    /// Higher is preferred.
-    pub priority: i32,
-    /// `hot`, `warm` or `cold`.
-    pub standby: String,
-}
-
-impl Member {
-    /// A hot standby.
-    pub fn hot(name: &str, priority: i32) -> Self {
-        Self { name: name.to_owned(), priority, standby: "hot".to_owned() }
-    }
-}
-
-/// What to deploy.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Short name, shows in namespaces and folder.
-    pub name: String,
-    /// Nodes.
-    pub members: Vec<Member>,
-    /// Detectors, which is also S.
-    pub detectors: usize,
-    /// NATS servers.
-    pub nats: usize,
-    /// Interval, I.
-    pub interval: Duration,
-    /// Lease, T.
-    pub lease: Duration,
-    /// Whether a name server is there.
-    pub dns: bool,
-    /// TOML behind `[group.web]`: checks, hooks.
-    pub group: String,
-    /// More TOML, at the top level.
-    pub more: String,
-}
-
-impl Plan {
-    /// Three NATS servers, three detectors, Knot, web-a and two hot standbys; I = 100 ms, T = 300 ms; an HTTP check.
-    pub fn new(name: &str) -> Self {
-        let members = [("web-a", 100), ("web-b", 90), ("web-c", 80)];
-        Self {
-            name: name.to_owned(),
-            members: members.map(|(name, priority)| Member::hot(name, priority)).into(),
-            detectors: 3,
-            nats: 3,
-            interval: Duration::from_millis(100),
-            lease: Duration::from_millis(300),
-            dns: true,
-            group: http_check(),
-            more: String::new(),
-        }
-    }
-}
-
-/// The check of the sample group. A workload that refuses connections is down after two intervals of 100 ms, one that
-/// hangs after twice its timeout of 100 ms as well; a machine that stalls for a tenth of a second is not taken for either.
-pub fn http_check() -> String {
-    format!(
-        "[[group.web.check]]\nkind = \"http\"\nurl = \"http://127.0.0.1:{PORT}/healthz\"\n\
-         interval = \"100ms\"\ntimeout = \"100ms\"\nfall = 2\nrise = 2\n"
-    )
-}
 
 /// The processes of one node.
 #[derive(Debug)]
@@ -128,6 +64,25 @@ impl Node {
     pub fn processes(&self) -> [&Process; 3] {
         [&self.workload, &self.heartbeat, &self.executor]
     }
+
+    /// Kills all three with -9, the executor first: a publisher that died before it would leave it a moment to release.
+    ///
+    /// # Errors
+    /// When a signal is refused.
+    pub fn kill(&self) -> Result<()> {
+        [&self.executor, &self.heartbeat, &self.workload]
+            .iter()
+            .try_for_each(|process| process.signal(Signal::SIGKILL))
+    }
+
+    /// Starts all three again, as a node does that comes back; those that still run are killed first.
+    ///
+    /// # Errors
+    /// As [`Process::restart`].
+    pub fn restart(&self) -> Result<()> {
+        self.kill()?;
+        self.processes().iter().try_for_each(|process| process.restart())
+    }
 }
 
 /// A running deployment. Dropping it ends and removes everything.
@@ -141,8 +96,8 @@ pub struct Deployment {
     pub detectors: Vec<Process>,
     /// NATS.
     pub nats: NatsCluster,
-    /// The name server.
-    pub knot: Option<Knot>,
+    /// Name servers, in the order of the plan.
+    pub name_servers: Vec<NameServer>,
     /// Where clients are.
     pub client: Host,
     /// Packets go before programs while it runs.
@@ -162,25 +117,30 @@ impl Deployment {
         let client = network.host_numbered("client", 5)?;
         let nats_hosts = hosts(&network, "nats", 11, plan.nats)?;
         let detector_hosts = hosts(&network, "detector", 21, plan.detectors)?;
-        let knot_host = if plan.dns { Some(network.host_numbered("dns", 31)?) } else { None };
+        let name_hosts = hosts(&network, "dns", 31, plan.name_servers.len())?;
         let node_hosts = plan
             .members
             .iter()
             .zip(41..)
             .map(|(member, number)| network.host_numbered(&member.name, number))
             .collect::<Result<Vec<_>>>()?;
-        let nats = NatsCluster::launch(&nats_hosts)?;
-        let knot = knot_host.as_ref().map(Knot::start).transpose()?;
-        nats.wait_ready(UP)?;
+        let name_servers = plan.name_servers.iter().zip(&name_hosts);
+        let name_servers = name_servers
+            .map(|(software, host)| NameServer::start(*software, host))
+            .collect::<Result<Vec<_>>>()?;
         let config = network.folder().join("understudy.toml");
-        std::fs::write(&config, configuration(&plan, &nats, &detector_hosts, knot.as_ref())?)
-            .with_context(|| format!("writing {}", config.display()))?;
+        let text = plan.configuration(&config, &nats_hosts, &detector_hosts, &name_servers)?;
+        std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+        let credentials = plan.secured.then(|| credentials::make(&config)).transpose()?;
+        let nats = NatsCluster::launch_with(&nats_hosts, credentials.as_deref())?;
+        nats.wait_ready(UP)?;
         let detectors =
-            detector_hosts.iter().map(|host| detector(host, &config)).collect::<Result<Vec<_>>>()?;
+            detector_hosts.iter().map(|host| detector(host, &plan, &config)).collect::<Result<Vec<_>>>()?;
         let members = node_hosts.iter().zip(&plan.members);
-        let nodes = members.map(|(host, member)| node(host, member, &config)).collect::<Result<Vec<_>>>()?;
+        let nodes =
+            members.map(|(host, member)| node(host, member, &plan, &config)).collect::<Result<Vec<_>>>()?;
         network.keep_folder(false);
-        Ok(Self { plan, nodes, detectors, nats, knot, client, _softirqs: Softirqs::raise(), network })
+        Ok(Self { plan, nodes, detectors, nats, name_servers, client, _softirqs: Softirqs::raise(), network })
     }
 
     /// The node of this name.
@@ -191,12 +151,48 @@ impl Deployment {
         self.nodes.iter().find(|node| node.host.name() == name).expect("a test names its own nodes")
     }
 
-    /// Probes the VIP from the client, and every node by its watcher.
+    /// Starts a node that the plan does not have, on a host of its own; the caller ends it.
+    ///
+    /// # Errors
+    /// When the host or a process cannot be started.
+    pub fn join(&self, member: &Member, number: u8) -> Result<Node> {
+        let host = self.network.host_numbered(&member.name, number)?;
+        node(&host, member, &self.plan, &self.config())
+    }
+
+    /// Gives a process the credentials of `owner`, if the deployment is secured.
+    pub fn give(&self, launch: Launch, owner: &str) -> Launch {
+        credentials::give(launch, &self.config(), owner)
+    }
+
+    /// The first name server.
+    ///
+    /// # Errors
+    /// When the plan has none.
+    pub fn name_server(&self) -> Result<&NameServer> {
+        self.name_servers.first().context("the deployment has no name server")
+    }
+
+    /// Every process of it, the servers of others too.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        let nats = self.nats.servers().iter().map(|server| server.process());
+        let name_servers = self.name_servers.iter().map(NameServer::process);
+        let nodes = self.nodes.iter().flat_map(Node::processes);
+        nats.chain(name_servers).chain(&self.detectors).chain(nodes)
+    }
+
+    /// Probes what the group serves from the client, and every node by its watcher.
     ///
     /// # Errors
     /// When the probe cannot be started.
     pub fn probe(&self) -> Result<Probe> {
-        self.probe_vip(VIP)
+        if self.plan.vip {
+            return self.probe_vip(VIP);
+        }
+        let hosts: Vec<&Host> = self.nodes.iter().map(|node| &node.host).collect();
+        let server =
+            self.name_server().context("without a VIP clients go by the name: plan a name server")?;
+        Probe::start_by_name(&self.network, &self.client, &hosts, PORT, server.address(), NAME)
     }
 
     /// As [`Deployment::probe`] for another address.
@@ -209,15 +205,28 @@ impl Deployment {
         Probe::start(&self.network, &self.client, &hosts, SocketAddr::new(vip, PORT))
     }
 
-    /// Waits until the preferred node serves the client.
+    /// Waits until the preferred node serves the client. If another one was ready before it and has the slot, that is
+    /// handed over, since no node takes one back by itself.
     ///
     /// # Errors
     /// When a process ended or nobody serves.
     pub fn wait_first(&self, probe: &Probe) -> Result<()> {
         let first = &self.plan.members.first().context("a deployment has nodes")?.name;
-        probe.wait_served_by(first, GRANTING).with_context(|| self.complaint())?;
+        let elected = wait_until("a node to serve the client", GRANTING, || probe.serving_now());
+        let elected = elected.with_context(|| self.complaint())?;
         self.wait_granting()?;
-        self.wait_standbys()
+        self.wait_standbys()?;
+        if elected != *first {
+            let switchover = ["switchover", "--group", "web", "--to", first];
+            let output = self.understudy_as("operator", &switchover)?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::ensure!(output.status.success(), "handing over from {elected} to {first}: {said}");
+            // So long who gave a slot up comes last for it.
+            let end = crate::Moment::now() + 2 * self.plan.lease;
+            wait_until("no node to be passed over", GRANTING, || crate::Moment::now() >= end)?;
+            self.wait_standbys()?;
+        }
+        probe.wait_served_by(first, GRANTING).with_context(|| self.complaint()).map(drop)
     }
 
     /// Waits until every detector grants: a quorum is enough to serve, but tests take one away.
@@ -237,7 +246,7 @@ impl Deployment {
     pub fn wait_standbys(&self) -> Result<()> {
         self.wait_status("every other node is a ready standby", |status| {
             let ready = status["groups"][0]["ready_standbys"].as_array()?;
-            (ready.len() + 1 == self.nodes.len()).then_some(())
+            (ready.len() + self.plan.active == self.nodes.len()).then_some(())
         })
     }
 
@@ -262,7 +271,18 @@ impl Deployment {
     /// # Errors
     /// When it cannot be run.
     pub fn understudy(&self, arguments: &[&str]) -> Result<Output> {
+        self.understudy_as("viewer", arguments)
+    }
+
+    /// As [`Deployment::understudy`] with the credential of `owner`, where the deployment is secured.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn understudy_as(&self, owner: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = self.client.command(binary("understudy")?)?;
+        if let Some(folder) = self.credentials() {
+            command.env("UNDERSTUDY_NATS__NKEY_FILE", folder.join(format!("{owner}.nk")));
+        }
         command.arg("--config").arg(self.config()).args(arguments);
         command.output().context("running understudy")
     }
@@ -270,6 +290,11 @@ impl Deployment {
     /// The configuration of all services.
     pub fn config(&self) -> PathBuf {
         self.network.folder().join("understudy.toml")
+    }
+
+    /// Folder with everybody's keys, if the deployment is secured.
+    pub fn credentials(&self) -> Option<PathBuf> {
+        credentials::beside(&self.config())
     }
 
     /// Logs of what ended although it should run, to explain a failure.
@@ -294,9 +319,9 @@ fn hosts(network: &Network, kind: &str, first: u8, count: usize) -> Result<Vec<H
 }
 
 /// Starts a detector; its seat is the number in its host's name.
-fn detector(host: &Host, config: &Path) -> Result<Process> {
+fn detector(host: &Host, plan: &Plan, config: &Path) -> Result<Process> {
     let seat = host.name().rsplit('-').next().unwrap_or_default();
-    detector_on_seat(host, config, seat)
+    launch_detector(host, config, seat)?.environments(plan.environment_of(host)).spawn()
 }
 
 /// Starts a detector that claims a seat, whoever else does.
@@ -304,18 +329,25 @@ fn detector(host: &Host, config: &Path) -> Result<Process> {
 /// # Errors
 /// When it cannot be started.
 pub fn detector_on_seat(host: &Host, config: &Path, seat: &str) -> Result<Process> {
-    Launch::new(host, host.name(), binary("understudy-detector")?)
+    launch_detector(host, config, seat)?.spawn()
+}
+
+fn launch_detector(host: &Host, config: &Path, seat: &str) -> Result<Launch> {
+    let launch = Launch::new(host, host.name(), binary("understudy-detector")?);
+    let launch = credentials::give(launch, config, &format!("detector.{seat}"))
         .environment("UNDERSTUDY_CONFIG", config)
         .environment("UNDERSTUDY_DETECTOR__SEAT", seat)
         .environment("UNDERSTUDY_DETECTOR__LISTEN", host.socket(DIRECT_PORT).to_string())
-        .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(DETECTOR_PAGES).to_string())
-        .spawn()
+        .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(DETECTOR_PAGES).to_string());
+    Ok(launch)
 }
 
-fn node(host: &Host, member: &Member, config: &Path) -> Result<Node> {
+fn node(host: &Host, member: &Member, plan: &Plan, config: &Path) -> Result<Node> {
     let workload = workload::start(host, PORT)?;
     let service = |kind: &str, pages: u16| -> Result<Process> {
-        Launch::new(host, &format!("{}-{kind}", host.name()), binary(&format!("understudy-{kind}"))?)
+        let launch =
+            Launch::new(host, &format!("{}-{kind}", host.name()), binary(&format!("understudy-{kind}"))?);
+        credentials::give(launch, config, &format!("{kind}.web.{}", host.name()))
             .environment("UNDERSTUDY_CONFIG", config)
             .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(pages).to_string())
             .environment("UNDERSTUDY_NODE__NAME", host.name())
@@ -326,44 +358,10 @@ fn node(host: &Host, member: &Member, config: &Path) -> Result<Node> {
             .environment("UNDERSTUDY_NODE__STANDBY", &member.standby)
             .environment("UNDERSTUDY_NODE__SOCKET", host.folder().join(format!("{}.sock", host.name())))
             .environment("UNDERSTUDY_NODE__STATE_DIR", host.folder().join(format!("{}-state", host.name())))
+            .environments(plan.environment_of(host))
             .spawn()
     };
     let heartbeat = service("heartbeat", HEARTBEAT_PAGES)?;
     let executor = service("executor", EXECUTOR_PAGES)?;
     Ok(Node { host: host.clone(), workload, heartbeat, executor })
-}
-
-fn configuration(plan: &Plan, nats: &NatsCluster, detectors: &[Host], knot: Option<&Knot>) -> Result<String> {
-    if plan.members.is_empty() {
-        bail!("a deployment needs nodes");
-    }
-    let quoted =
-        |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
-    let direct = detectors.iter().map(|host| host.socket(DIRECT_PORT).to_string()).collect();
-    let (interval, lease) = (plan.interval.as_millis(), plan.lease.as_millis());
-    let mut text = format!(
-        "cluster = \"lab\"\n\n[nats]\nservers = [{}]\n\n[lease]\ninterval = \"{interval}ms\"\nduration = \"{lease}ms\"\n\n\
-         [detector]\nseats = {}\ndirect = [{}]\n\n",
-        quoted(nats.urls()),
-        detectors.len(),
-        quoted(direct),
-    );
-    let mut names = String::new();
-    if let Some(knot) = knot {
-        write!(
-            text,
-            "[dns]\nservers = [\"{}\"]\nzone = \"ha.test.\"\n\
-             key = {{ name = \"{KEY_NAME}\", algorithm = \"{KEY_ALGORITHM}\", secret = \"{KEY_SECRET}\" }}\n\n",
-            knot.address()
-        )?;
-        names = format!("names = [\"{NAME}\"]\n");
-    }
-    let standby = plan.members.len() - 1;
-    write!(
-        text,
-        "[group.web]\nactive = 1\nstandby = {standby}\n\n\
-         [[group.web.slot]]\nvips = [\"{VIP}/24\", \"{VIP6}/64\"]\n{names}\n{}\n{}",
-        plan.group, plan.more
-    )?;
-    Ok(text)
 }

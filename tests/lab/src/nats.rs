@@ -1,8 +1,10 @@
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::credentials::NATS_AUTH;
 use crate::http::fetch;
 use crate::net::Host;
 use crate::process::{Launch, Process};
@@ -81,6 +83,11 @@ impl NatsCluster {
     /// # Errors
     /// No host or no nats-server.
     pub fn launch(hosts: &[Host]) -> Result<Self> {
+        Self::launch_with(hosts, None)
+    }
+
+    /// As [`NatsCluster::launch`]; with the credentials of a secured deployment, TLS and permissions are on.
+    pub(crate) fn launch_with(hosts: &[Host], credentials: Option<&Path>) -> Result<Self> {
         if hosts.is_empty() {
             bail!("a NATS cluster needs a host at least");
         }
@@ -88,7 +95,7 @@ impl NatsCluster {
         let mut servers = Vec::new();
         for host in hosts {
             let file = host.folder().join(format!("{}.conf", host.name()));
-            fs::write(&file, configuration(host, hosts))
+            fs::write(&file, configuration(host, hosts, credentials))
                 .with_context(|| format!("writing {}", file.display()))?;
             let process =
                 Launch::new(host, host.name(), &program).arguments(["-c".as_ref(), file.as_os_str()]);
@@ -134,9 +141,25 @@ impl NatsCluster {
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(NatsServer::url).collect()
     }
+
+    /// As [`NatsCluster::urls`], of servers that will run in `hosts`.
+    pub fn urls_in(hosts: &[Host]) -> Vec<String> {
+        hosts.iter().map(|host| format!("nats://{}", host.socket(CLIENT_PORT))).collect()
+    }
 }
 
-fn configuration(host: &Host, hosts: &[Host]) -> String {
+/// Certificate, key and authority of the servers, as a block of their configuration.
+fn tls(credentials: &Path, more: &str) -> String {
+    let file = |name: &str| credentials.join(name).display().to_string();
+    format!(
+        "tls {{\n  cert_file: \"{}\"\n  key_file: \"{}\"\n  ca_file: \"{}\"\n{more}}}\n",
+        file("nats.pem"),
+        file("nats.key"),
+        file("nats-ca.pem"),
+    )
+}
+
+fn configuration(host: &Host, hosts: &[Host], credentials: Option<&Path>) -> String {
     let name = host.name();
     let store = host.folder().join(format!("{name}-jetstream"));
     let mut text = format!(
@@ -146,7 +169,7 @@ fn configuration(host: &Host, hosts: &[Host]) -> String {
          # A hung peer is given up after two missed pings; the default is two minutes.\n\
          ping_interval: \"1s\"\n\
          ping_max: 2\n\
-         jetstream {{\n  store_dir: \"{store}\"\n  max_memory_store: 64MB\n  max_file_store: 256MB\n}}\n",
+         jetstream {{\n  store_dir: \"{store}\"\n  max_memory_store: 64MB\n  max_file_store: 512MB\n}}\n",
         client = host.socket(CLIENT_PORT),
         monitor = host.socket(MONITOR_PORT),
         store = store.display(),
@@ -155,10 +178,17 @@ fn configuration(host: &Host, hosts: &[Host]) -> String {
         let routes: Vec<String> =
             hosts.iter().map(|peer| format!("    \"nats://{}\"\n", peer.socket(ROUTE_PORT))).collect();
         text += &format!(
-            "cluster {{\n  name: lab\n  listen: \"{}\"\n  ping_interval: \"1s\"\n  ping_max: 2\n  routes: [\n{}  ]\n}}\n",
+            "cluster {{\n  name: lab\n  listen: \"{}\"\n  ping_interval: \"1s\"\n  ping_max: 2\n  routes: [\n{}  ]\n{}}}\n",
             host.socket(ROUTE_PORT),
-            routes.concat()
+            routes.concat(),
+            credentials.map(|credentials| tls(credentials, "  verify: true\n")).unwrap_or_default(),
         );
+    }
+    if let Some(credentials) = credentials {
+        // The servers look for it from where this configuration lies.
+        let folder = credentials.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        text += &tls(credentials, "");
+        text += &format!("include \"{folder}/{NATS_AUTH}\"\n");
     }
     text
 }

@@ -14,6 +14,9 @@ use anyhow::{Context, Result};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 use crate::net::Host;
 use crate::wait::wait_until;
@@ -30,6 +33,7 @@ pub struct Launch {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     log: PathBuf,
+    filter: Option<BpfProgram>,
 }
 
 impl Launch {
@@ -42,7 +46,39 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             log: host.folder().join(format!("{name}.log")),
+            filter: None,
         }
+    }
+
+    /// Starts it by another program, which gets the words here and then those of the program, and which must execute
+    /// it in its own place, as `unshare` and `setpriv` do: process id and signals stay the same.
+    #[must_use]
+    pub fn through<W: AsRef<OsStr>>(mut self, starter: &str, words: impl IntoIterator<Item = W>) -> Self {
+        let mut arguments: Vec<OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        arguments.push(std::mem::replace(&mut self.program, PathBuf::from(starter)).into());
+        arguments.append(&mut self.arguments);
+        self.arguments = arguments;
+        self
+    }
+
+    /// Starts it on a kernel that has no nftables, as far as it can tell: the socket to them is refused with the error
+    /// that such a kernel answers. Address changes and all else work.
+    ///
+    /// # Errors
+    /// When the machine is none that the filter knows.
+    pub fn without_nftables(mut self) -> Result<Self> {
+        let equals = |index: u8, value: libc::c_int| {
+            SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)
+        };
+        let rule = SeccompRule::new(vec![equals(0, libc::AF_NETLINK)?, equals(2, libc::NETLINK_NETFILTER)?])?;
+        let filter = SeccompFilter::new(
+            [(libc::SYS_socket, vec![rule])].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::EPROTONOSUPPORT as u32),
+            std::env::consts::ARCH.try_into()?,
+        )?;
+        self.filter = Some(filter.try_into()?);
+        Ok(self)
     }
 
     /// Adds arguments.
@@ -56,6 +92,13 @@ impl Launch {
     #[must_use]
     pub fn environment(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets several variables, as [`Launch::environment`].
+    #[must_use]
+    pub fn environments<'a>(mut self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        self.environment.extend(variables.into_iter().map(|(key, value)| (key.into(), value.into())));
         self
     }
 
@@ -91,6 +134,14 @@ impl Launch {
         unsafe {
             // Also when this process is killed with -9 nothing of it goes on running.
             command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+        }
+        if let Some(filter) = self.filter.clone() {
+            let apply = move || seccompiler::apply_filter(&filter).map_err(|_| io::Error::last_os_error());
+            // SAFETY: as above; two system calls on a program that was made before the fork.
+            #[allow(unsafe_code)]
+            unsafe {
+                command.pre_exec(apply);
+            }
         }
         spawn_from_lasting_thread(command).with_context(|| {
             format!("starting {} ({}) in host {}", self.name, self.program.display(), self.host)
@@ -252,8 +303,16 @@ impl Process {
     /// # Errors
     /// As [`Launch::spawn`] and [`Process::kill9`].
     pub fn restart(&self) -> Result<()> {
+        self.restart_as(Ok)
+    }
+
+    /// As [`Process::restart`], with a launch that is changed for this time: in an environment that lacks something.
+    ///
+    /// # Errors
+    /// As [`Process::restart`], and what the change says.
+    pub fn restart_as(&self, change: impl FnOnce(Launch) -> Result<Launch>) -> Result<()> {
         self.kill9()?;
-        let child = self.launch.start()?;
+        let child = change(self.launch.clone())?.start()?;
         *self.child() = child;
         Ok(())
     }

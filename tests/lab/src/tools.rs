@@ -1,5 +1,7 @@
 use std::env;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,6 +31,46 @@ pub fn tool(name: &str) -> Result<PathBuf> {
             found.or_else(|| path.is_file().then_some(path))
         })
         .with_context(|| format!("{name} is not installed; run scripts/install-tools"))
+}
+
+/// Finds the library that gives the programs which preload it another wall clock (Debian package `faketime`).
+///
+/// # Errors
+/// When it is not installed; says what to run.
+pub fn faketime() -> Result<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").context("listing /usr/lib")?;
+    // Below the name of the machine's architecture, /usr/lib/x86_64-linux-gnu.
+    let libraries =
+        folders.filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")));
+    libraries
+        .into_iter()
+        .find(|library| library.is_file())
+        .context("libfaketime is not installed; run scripts/install-tools")
+}
+
+/// Has `promtool` check a page of metrics: its form, names and explanations.
+///
+/// # Errors
+/// When it complains, with what it said, or is not installed.
+pub fn check_metrics(page: &str) -> Result<()> {
+    let mut checking = Command::new(tool("promtool")?)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting promtool")?;
+    // It reads everything before it says anything. Dropped, so that it sees the end.
+    let mut input = checking.stdin.take().context("the input of promtool")?;
+    input.write_all(page.as_bytes()).context("writing to promtool")?;
+    drop(input);
+    let ended = checking.wait_with_output().context("waiting for promtool")?;
+    let said =
+        [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    if !ended.status.success() || !said.is_empty() {
+        bail!("promtool check metrics: {}: {said}in\n{page}", ended.status);
+    }
+    Ok(())
 }
 
 /// Finds a program of this workspace (`understudy-detector`): in `UNDERSTUDY_BIN_DIR`, else beside the program

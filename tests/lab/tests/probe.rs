@@ -7,9 +7,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use understudy_lab::{Host, Moment, Network, Probe, Process, wait_until, workload};
+use understudy_lab::{
+    Host, KEY_ALGORITHM, KEY_NAME, KEY_SECRET, Moment, NameServer, Network, Probe, Process, Software, ZONE,
+    wait_until, workload,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A name server has its part in it.
+const SOON: Duration = Duration::from_secs(5);
 const PORT: u16 = 7000;
 
 struct Stage {
@@ -107,6 +112,42 @@ fn it_sees_the_gap_when_an_ipv4_address_moves() {
 #[test]
 fn it_sees_the_gap_when_an_ipv6_address_moves() {
     sees_the_gap_of_a_move(&Stage::new("gap6", "fd77::100"));
+}
+
+#[test]
+fn a_client_that_goes_by_the_name_follows_the_record_and_the_eyes_see_every_node() {
+    let stage = Stage::new("name", "10.77.0.100");
+    let knot = NameServer::start(Software::Knot, &stage.network.host_numbered("dns", 53).unwrap()).unwrap();
+    let point_to = |address: &str| {
+        let key = format!("{KEY_ALGORITHM}:{KEY_NAME}:{KEY_SECRET}");
+        let lines = format!(
+            "server {}\nzone {ZONE}\ndel web.{ZONE} A\nadd web.{ZONE} 1 A {address}\nsend\n",
+            knot.address().ip()
+        );
+        stage.client.run_with_input("knsupdate", ["-y", &key], &lines).unwrap();
+    };
+    let nodes = [&stage.nodes[0], &stage.nodes[1]];
+    let name = format!("web.{ZONE}");
+    let probe =
+        Probe::start_by_name(&stage.network, &stage.client, &nodes, PORT, knot.address(), &name).unwrap();
+    // Nothing guards the nodes here: both answer at their own addresses, whomever the record names.
+    wait_until("both watchers to be answered", SOON, || probe.eyes_now() == ["web-a", "web-b"]).unwrap();
+    assert_eq!(probe.serving_now(), None, "there is no record yet");
+    point_to("10.77.0.11");
+    probe.wait_served_by("web-a", SOON).unwrap();
+    let before = probe.mark();
+    point_to("10.77.0.12");
+    let served = probe.wait_served_by("web-b", SOON).unwrap();
+    wait_until("that question to be judged", SOON, || {
+        probe.snapshot().first_answer("web-b", before).is_some()
+    })
+    .unwrap();
+    let history = probe.finish();
+    assert!(!history.two_answering_at().is_empty());
+    let gap = history.gap(before, served);
+    assert!(gap.milliseconds() < 50.0 + gap.pause.as_secs_f64() * 1e3, "both served all the time: {gap}");
+    let servers: Vec<String> = history.tenures().into_iter().map(|(node, ..)| node).collect();
+    assert_eq!(servers, ["web-a", "web-b"]);
 }
 
 #[test]

@@ -53,6 +53,40 @@ fn a_process_is_stopped_continued_terminated_and_started_again() {
 }
 
 #[test]
+fn a_process_started_anew_lacks_for_once_what_it_is_told_to() {
+    let network = Network::create("lack").unwrap();
+    let host = network.host_numbered("host", 1).unwrap();
+    // Addresses can be changed all the same.
+    let script = "nft list tables && echo has || echo lacks; ip address add 10.9.9.9/32 dev lo && \
+                  ip address delete 10.9.9.9/32 dev lo && echo moves; exec sleep 1000";
+    let process = Launch::new(&host, "script", "sh").arguments(["-c", script]).spawn().unwrap();
+    let mut seen = 0;
+    let mut says = |process: &Process, expected: [&str; 2]| {
+        let text = wait_until("both answers", DEADLINE, || {
+            let text = process.log_text();
+            (text[seen..].lines().filter(|line| ["has", "lacks", "moves"].contains(line)).count() == 2)
+                .then_some(text)
+        });
+        let text = text.unwrap();
+        let said: Vec<&str> =
+            text[seen..].lines().filter(|line| ["has", "lacks", "moves"].contains(line)).collect();
+        assert_eq!(said, expected, "{text}");
+        seen = text.len();
+    };
+    says(&process, ["has", "moves"]);
+    process.restart_as(Launch::without_nftables).unwrap();
+    says(&process, ["lacks", "moves"]);
+    process.restart().unwrap();
+    says(&process, ["has", "moves"]);
+    // Through a starter its words come whole and in order, and the process is the program itself.
+    let through = |launch: Launch| Ok(launch.through("env", ["-u", "HOME"]));
+    process.restart_as(through).unwrap();
+    says(&process, ["has", "moves"]);
+    let program = || std::fs::read_to_string(format!("/proc/{}/comm", process.pid())).unwrap();
+    wait_until("the program in the starter's place", DEADLINE, || program() == "sleep\n").unwrap();
+}
+
+#[test]
 fn what_a_thread_started_outlives_the_thread() {
     let network = Network::create("thread").unwrap();
     let host = network.host_numbered("host", 1).unwrap();

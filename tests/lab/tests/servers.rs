@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use understudy_lab::{
-    DnsProbe, Host, KEY_ALGORITHM, KEY_NAME, KEY_SECRET, Knot, NatsCluster, Network, fetch, wait_until,
-    workload,
+    DnsProbe, Host, KEY_ALGORITHM, KEY_NAME, KEY_SECRET, NameServer, NatsCluster, Network, Software, fetch,
+    wait_until, workload,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,10 +54,19 @@ fn update(client: &Host, key: Option<&str>, lines: &str) -> anyhow::Result<Strin
 
 #[test]
 fn knot_takes_signed_updates_only_and_keeps_them() {
-    let network = Network::create("knot").unwrap();
-    let knot = Knot::start(&network.host_numbered("dns", 53).unwrap()).unwrap();
+    takes_signed_updates_only_and_keeps_them("knot", Software::Knot);
+}
+
+#[test]
+fn bind_takes_signed_updates_only_and_keeps_them() {
+    takes_signed_updates_only_and_keeps_them("bind", Software::Bind);
+}
+
+fn takes_signed_updates_only_and_keeps_them(name: &str, software: Software) {
+    let network = Network::create(name).unwrap();
+    let server = NameServer::start(software, &network.host_numbered("dns", 53).unwrap()).unwrap();
     let client = network.host_numbered("client", 2).unwrap();
-    let probe = DnsProbe::start(&client, knot.address(), "web.ha.test.", "A").unwrap();
+    let probe = DnsProbe::start(&client, server.address(), "web.ha.test.", "A").unwrap();
     let first: IpAddr = "10.77.0.11".parse().unwrap();
 
     update(
@@ -67,18 +76,18 @@ fn knot_takes_signed_updates_only_and_keeps_them() {
     )
     .unwrap();
     probe.wait_for(&[first], 5 * SECOND).unwrap();
-    assert_eq!(knot.records("_e.web.ha.test.", "TXT").unwrap(), ["slot=0 epoch=7"]);
+    assert_eq!(server.records("_e.web.ha.test.", "TXT").unwrap(), ["slot=0 epoch=7"]);
 
     assert!(update(&client, None, "add web.ha.test. 1 A 10.77.0.12\n").is_err());
     assert!(
         update(&client, Some("d3Jvbmcgc2VjcmV0IG9mIGFub3RoZXIgem9uZSBrZXk="), "del web.ha.test.\n").is_err()
     );
-    assert_eq!(knot.records("web.ha.test.", "A").unwrap(), ["10.77.0.11"]);
-    assert_eq!(knot.records("nobody.ha.test.", "A").unwrap(), [""; 0]);
+    assert_eq!(server.records("web.ha.test.", "A").unwrap(), ["10.77.0.11"]);
+    assert_eq!(server.records("nobody.ha.test.", "A").unwrap(), [""; 0]);
 
-    knot.process().kill9().unwrap();
+    server.process().kill9().unwrap();
     wait_until("the probe to notice", 5 * SECOND, || probe.addresses_now().is_none()).unwrap();
-    knot.restart().unwrap();
+    server.restart().unwrap();
     probe.wait_for(&[first], 5 * SECOND).unwrap();
     let samples = probe.snapshot();
     assert_eq!(samples.first().unwrap().addresses.as_deref(), Some(&[][..]));

@@ -2,24 +2,7 @@
 
 use understudy_wire::{Epoch, Slot};
 
-use crate::trace::MS;
-
-/// What must not happen, and when it did (real time, nanoseconds).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Number of the invariant in section 11 of the design; 0: a machine panicked or a verdict was wrong.
-    pub invariant: u8,
-    /// Real time.
-    pub at: u64,
-    /// What was seen.
-    pub what: String,
-}
-
-impl std::fmt::Display for Violation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "invariant {} at {:.3} ms: {}", self.invariant, self.at as f64 / MS as f64, self.what)
-    }
-}
+use crate::{seeds::Violation, trace::MS};
 
 /// Nobody served a slot, or another node did from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +49,8 @@ impl Check {
 
     /// Keeps the first violation.
     pub(crate) fn fail(&mut self, invariant: u8, at: u64, what: String) {
-        self.violation.get_or_insert(Violation { invariant, at, what });
+        let at = || format!("{:.3} ms", at as f64 / MS as f64);
+        self.violation.get_or_insert_with(|| Violation { invariant, at: at(), what });
     }
 
     /// Invariant 1: the gate of `node` is open from `now` until `until`, or for longer than before.

@@ -21,6 +21,8 @@ use crate::{
 
 /// How long a request to the store waits before it is tried again.
 const STORE_RETRY: u64 = 100 * MS;
+/// Longest until a detector hears of a new size.
+pub(crate) const NOTICE_MAX: u64 = 300 * MS;
 /// Longest round trip to the store.
 const STORE_MAX: u64 = 20 * MS;
 
@@ -116,6 +118,7 @@ impl World {
             self.after(delay, Event::Store(process, slot, None));
         }
         self.at(self.now, Event::Handle(process, Input::Maintenance(self.maintenance)));
+        self.at(self.now, Event::Handle(process, Input::Size));
     }
 
     pub(crate) fn kill_detector(&mut self, index: usize) {
@@ -171,6 +174,8 @@ impl World {
             Input::Ceiling(slot, ceiling) => detector.machine().handle_ceiling(now, slot, ceiling),
             Input::Rival => detector.machine().handle_rival(now),
             Input::Maintenance(nodes) => detector.machine().handle_maintenance(now, set(nodes)),
+            Input::Size if self.options.mutant == Some(Mutant::SizeUnheard) => {}
+            Input::Size => detector.machine().handle_size(now, Some(self.open)),
             Input::Fenced(node, boot) => {
                 detector.machine().handle_fenced(now, &names[node], boot_id(node, boot));
             }
@@ -285,6 +290,41 @@ impl World {
             let nodes = nodes.map(|node| self.names[node].clone()).collect();
             self.detectors[index].machine().handle_damped(now, nodes);
         }
+    }
+
+    /// A size reaches each detector when it does, so that for a while they differ (rule R14).
+    fn set_size(&mut self, open: u16, notice: u64) {
+        self.open = open;
+        self.trace.note(self.now, &[47, open.into()], || format!("slots below {open} are open"));
+        for index in 0..self.detectors.len() {
+            let delay = self.up_to(notice);
+            let process = self.process(Kind::Detector, index);
+            self.after(delay, Event::Handle(process, Input::Size));
+        }
+    }
+
+    /// Closes the highest slot, also the only one, which nobody would do but makes the case more frequent.
+    pub(crate) fn close(&mut self, span: u64) {
+        if self.closed_at.is_some() {
+            return;
+        }
+        self.closed_at = Some(self.now);
+        self.set_size(self.options.slots - 1, NOTICE_MAX);
+        self.after(span, Event::Reopen);
+    }
+
+    /// Rule R14: nobody serves a closed slot any more, once every seat has heard of it and a lease has run out.
+    pub(crate) fn reopen(&mut self, notice: u64) {
+        let Some(closed_at) = self.closed_at.take() else { return };
+        // By the slowest clock.
+        let lease = self.options.lease + self.options.lease / 50;
+        let slot = Slot(self.options.slots - 1);
+        if self.now >= closed_at + NOTICE_MAX + lease
+            && let Some(node) = self.check.serving(self.now, slot)
+        {
+            self.check.fail(3, self.now, format!("node {node} serves slot {slot}, closed since {closed_at}"));
+        }
+        self.set_size(self.options.slots, notice);
     }
 
     /// Maintenance reaches each detector when it does.

@@ -63,12 +63,16 @@ pub(crate) enum Input {
     Rival,
     /// Detector: these nodes (bits) are in maintenance.
     Maintenance(u32),
+    /// Detector: the size has changed (rule R14); what is stored by then is read.
+    Size,
     /// Detector: a fencing agent says that this boot of the node (its count) is off.
     Fenced(usize, u64),
-    /// Publisher: the executor's state; with a number: it waits for the answer.
+    /// Publisher: the executor's state, or the same again as an answer; with a number: it waits for one itself.
     State(Rc<State>, Option<u32>),
     /// Publisher: the executor of this incarnation is gone.
     ExecutorGone(Incarnation),
+    /// Executor: a heartbeat went out, which it answers.
+    Asked,
     /// Executor: the publisher has the state without the claim.
     Ack(u32),
     /// Executor: the publisher did not answer in time.
@@ -104,6 +108,8 @@ pub(crate) enum Event {
     PathUp(usize),
     Healthy(usize),
     MaintenanceOver(usize),
+    /// The slots that were closed are opened again.
+    Reopen,
     /// The register is written with this epoch by this node.
     Register(usize, Slot, Epoch),
     /// The next of many faults.

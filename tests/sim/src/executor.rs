@@ -100,7 +100,7 @@ impl World {
         let slots = self.slots();
         let executor = &mut self.nodes[node].executor;
         // Grants come by the thousand and rarely change what a heartbeat says: what does is an output.
-        let told = !matches!(input, Input::Message(_));
+        let (told, asked) = (!matches!(input, Input::Message(_)), matches!(input, Input::Asked));
         match input {
             Input::Message(Message::Grant(grant)) => {
                 let outcome = executor.machine().handle_grant(now, &grant);
@@ -116,7 +116,7 @@ impl World {
                 });
             }
             Input::Message(_) => unreachable!("seats send grants and revokes only"),
-            Input::Timer => executor.machine().handle_time(now),
+            Input::Timer | Input::Asked => executor.machine().handle_time(now),
             Input::TakenOver(slot, epoch) => self.taken_over(node, slot, epoch),
             Input::Switchover(slot) => self.switch_over(node, slot),
             Input::Ack(number) if number == executor.number => self.withdrawn(node, true),
@@ -137,7 +137,7 @@ impl World {
         }
         self.flush(node, false);
         if told {
-            self.tell_publisher(node, None);
+            self.tell_publisher(node, asked, None);
         }
     }
 
@@ -176,7 +176,7 @@ impl World {
             }
         }
         if changed {
-            self.tell_publisher(node, None);
+            self.tell_publisher(node, false, None);
         }
         let executor = &self.nodes[node].executor;
         if let Some(deadline) = executor.holder.as_ref().and_then(Holder::next_deadline) {
@@ -239,7 +239,7 @@ impl World {
         }
         let process = self.process(Kind::Executor, node);
         self.after(ACK_TIMEOUT, Event::Handle(process, Input::AckTimeout(number)));
-        self.tell_publisher(node, Some(number));
+        self.tell_publisher(node, false, Some(number));
     }
 
     /// The publisher claims no more, or does not answer.
@@ -255,7 +255,8 @@ impl World {
         }
     }
 
-    fn tell_publisher(&mut self, node: usize, number: Option<u32>) {
+    /// What changed, at once; as the answer to a heartbeat, what did not change as well.
+    fn tell_publisher(&mut self, node: usize, asked: bool, number: Option<u32>) {
         let now = self.node_now(node);
         let executor = &mut self.nodes[node].executor;
         if !executor.publisher_there {
@@ -265,7 +266,7 @@ impl World {
         let machine = executor.machine();
         let (claims, known, releases) = (machine.claims(now), machine.known(), machine.releases());
         let state = State { incarnation, claims, known, releases, starting };
-        if number.is_none() && executor.sent.as_deref() == Some(&state) {
+        if number.is_none() && !asked && executor.sent.as_deref() == Some(&state) {
             return;
         }
         let state = Rc::new(state);

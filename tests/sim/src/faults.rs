@@ -13,10 +13,11 @@ use crate::{
 /// Longest time until a second process on a seat is heard; shorter than every silence.
 const PRESENCE_MAX: u64 = 50 * MS;
 
-/// Whom a fault struck; nobody: no node.
+/// Whom a fault struck and for how long; nobody: no node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit {
     pub(crate) node: Option<usize>,
+    pub(crate) span: u64,
 }
 
 impl World {
@@ -69,7 +70,7 @@ impl World {
             Fault::ExecutorKill | Fault::PublisherKill => {}
             _ => return self.inject_elsewhere(fault, span),
         }
-        Hit { node: Some(node) }
+        Hit { node: Some(node), span }
     }
 
     fn inject_elsewhere(&mut self, fault: Fault, span: u64) -> Hit {
@@ -99,10 +100,11 @@ impl World {
                 self.links.down_until[path] = self.links.down_until[path].max(self.now + span);
                 self.after(span, Event::PathUp(path));
             }
+            Fault::Resize => self.close(span),
             Fault::KvDown => self.store.down_until = self.store.down_until.max(self.now + span),
             _ => {}
         }
-        Hit { node: None }
+        Hit { node: None, span }
     }
 
     fn crash_for(&mut self, node: usize, span: u64, fence: bool) {

@@ -36,6 +36,7 @@ impl World {
             self.set_health(node, true);
         }
         self.set_maintenance(0);
+        self.reopen(0);
     }
 
     /// At the end of a run.

@@ -25,10 +25,13 @@ mod node;
 mod options;
 mod publisher;
 mod run;
+pub mod scaling;
+mod seeds;
 mod single;
 mod trace;
 mod world;
 
-pub use check::{Gap, Violation};
+pub use check::Gap;
 pub use options::{Fault, Mutant, Network, Options, Suspicion};
-pub use run::{Outcome, Summary, replay, run, run_many, save};
+pub use run::Found;
+pub use seeds::{Outcome, Simulation, Summary, Violation, replay, run, run_many, save};

@@ -29,6 +29,8 @@ pub enum Mutant {
     EarlyEpoch,
     /// A seat that was away judges at once (R13).
     LateJudge,
+    /// Seats go on renewing slots that were closed (R14).
+    SizeUnheard,
 }
 
 /// What can go wrong.
@@ -56,6 +58,7 @@ pub enum Fault {
     Unhealthy,
     Maintenance,
     Switchover,
+    Resize,
 }
 
 impl Fault {
@@ -232,6 +235,7 @@ impl Options {
                 self.network.tail = 16_000;
                 self.fault_gap = 300 * MS;
             }
+            Mutant::SizeUnheard => (self.faults, self.fault_gap) = (vec![Fault::Resize], 1_000 * MS),
             Mutant::LateJudge => self.single = Some(Fault::AllSeatsPause),
             _ => {}
         }
@@ -243,6 +247,12 @@ impl Options {
         let options = Self::single(seed);
         let (lease, interval) = (300 * MS, 100 * MS);
         Self { single: Some(Fault::NodeCrash), lease, interval, lease_max: lease, ..options }
+    }
+
+    /// At the same defaults: publisher, executor or both of a node stand still for a while.
+    pub fn pause(seed: u64) -> Self {
+        let stops = [Fault::PublisherPause, Fault::NodePause, Fault::ExecutorPause];
+        Self { single: Some(stops[(seed % 3) as usize]), ..Self::crash(seed) }
     }
 
     /// Rules as the seats and holders of this run have them.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use understudy_wire::{Health, Heartbeat, Holder, Incarnation, Release};
+use understudy_wire::{BootTime, Health, Heartbeat, Holder, Incarnation, Release};
 
 use crate::{
     event::{Event, Input, Kind, Message, State},
@@ -14,12 +14,17 @@ pub(crate) struct Publisher {
     pub(crate) running: Running,
     /// What the executor last said of itself.
     pub(crate) state: Option<Rc<State>>,
+    /// The first heartbeat that the executor has not answered, and whether the last one went out without its bid.
+    asked: Option<BootTime>,
+    lapsed: bool,
+    /// When its latest heartbeats went out, in real time, the last one last.
+    pub(crate) beats: [u64; 2],
     seq: u64,
 }
 
 impl Publisher {
     pub(crate) fn new() -> Self {
-        Self { running: Running::new(), state: None, seq: 0 }
+        Self { running: Running::new(), state: None, asked: None, lapsed: false, beats: [0; 2], seq: 0 }
     }
 }
 
@@ -27,7 +32,7 @@ impl World {
     pub(crate) fn start_publisher(&mut self, node: usize) {
         let publisher = &mut self.nodes[node].publisher;
         publisher.running.start();
-        publisher.state = None;
+        (publisher.state, publisher.asked, publisher.lapsed) = (None, None, false);
         publisher.seq = 0;
         self.trace.note(self.now, &[20, node as u64], || format!("publisher of node {node} starts"));
         let delay = self.local_delay(node, 1);
@@ -53,29 +58,35 @@ impl World {
                 self.arm(Kind::Publisher, node, next);
             }
             Input::State(state, number) => {
-                self.nodes[node].publisher.state = Some(state);
+                let publisher = &mut self.nodes[node].publisher;
+                let news = publisher.lapsed || number.is_some() || publisher.state.as_ref() != Some(&state);
+                (publisher.state, publisher.asked) = (Some(state), None);
                 if let Some(number) = number {
                     let delay = self.local_delay(node, 1);
                     let executor = self.process(Kind::Executor, node);
                     self.after(delay, Event::Handle(executor, Input::Ack(number)));
                 }
-                self.beat(node);
+                if news {
+                    self.beat(node);
+                }
             }
             Input::ExecutorGone(incarnation) => self.testify(node, incarnation),
             _ => unreachable!("not for a publisher: {input:?}"),
         }
     }
 
-    /// Sends a heartbeat (rule R1).
+    /// Sends a heartbeat (rule R1), and asks the executor for an answer. One that has not answered the heartbeat before
+    /// is stopped or wedged, and no bid goes out for it.
     pub(crate) fn beat(&mut self, node: usize) {
         let now = self.node_now(node);
-        let host = &mut self.nodes[node];
+        let (host, patience) = (&mut self.nodes[node], self.rules.interval / 2);
+        let overdue = host.publisher.asked.is_some_and(|asked| now.since(asked) > patience);
+        host.publisher.lapsed = overdue && host.publisher.state.is_some();
+        host.publisher.asked.get_or_insert(now);
+        host.publisher.beats = [host.publisher.beats[1], self.now];
         // Rises over restarts of the publisher too.
         host.publisher.seq = now.0.max(host.publisher.seq + 1);
-        let executor = &host.executor.running;
-        // The executor ticks a few times an interval; without ticks it is stopped or wedged, and no bid goes out.
-        let ticks = !executor.paused || self.now - executor.paused_at <= self.options.interval / 2;
-        let state = host.publisher.state.as_deref().filter(|_| ticks);
+        let state = host.publisher.state.as_deref().filter(|_| !overdue);
         let health = match state {
             Some(state) if state.starting => Health::Starting,
             _ if host.healthy => Health::Healthy,
@@ -99,6 +110,9 @@ impl World {
             details: Default::default(),
         };
         self.tell_seats(node, &Message::Heartbeat(Rc::new(heartbeat)));
+        let delay = self.local_delay(node, 1);
+        let executor = self.process(Kind::Executor, node);
+        self.after(delay, Event::Handle(executor, Input::Asked));
     }
 
     /// To every detector's host.
@@ -113,7 +127,9 @@ impl World {
     /// The executor is dead: its gates went with it, which is proved before the seats are told (rule R8).
     fn testify(&mut self, node: usize, incarnation: Incarnation) {
         let state = &mut self.nodes[node].publisher.state;
-        state.take_if(|state| state.incarnation == incarnation);
+        if state.take_if(|state| state.incarnation == incarnation).is_some() {
+            self.nodes[node].publisher.asked = None;
+        }
         let open = self.slots().any(|slot| self.check.serving(self.now, slot) == Some(node));
         if !open {
             let holder = self.holder(node, incarnation);

@@ -4,6 +4,10 @@ use understudy_wire::Slot;
 
 use crate::{check::Gap, faults::Hit, options::Fault, trace::MS, world::World};
 
+/// A heartbeat and its grants on a quiet network, or the answer of an executor and what follows from it, the delays of
+/// the streams on the node included.
+const ROUND_TRIPS: u64 = 10 * MS;
+
 /// The fault of this run, and what was before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Struck {
@@ -12,6 +16,16 @@ pub(crate) struct Struck {
     pub(crate) hit: Hit,
     /// Who served each slot.
     pub(crate) before: [Option<usize>; 2],
+    /// Latest heartbeat of the node it struck that was granted before.
+    pub(crate) granted: Option<u64>,
+}
+
+impl Struck {
+    /// Where the fault stopped processes of a node for a while: from its last granted heartbeat until they went on.
+    pub(crate) fn stood_still(&self) -> Option<u64> {
+        let stop = matches!(self.fault, Fault::NodePause | Fault::PublisherPause | Fault::ExecutorPause);
+        stop.then(|| self.granted.map(|granted| self.at + self.hit.span - granted)).flatten()
+    }
 }
 
 /// What a slot may go through.
@@ -37,7 +51,11 @@ impl World {
             }
         }
         let hit = self.inject(fault);
-        self.struck = Some(Struck { fault, at: self.now, hit, before });
+        let granted = hit.node.and_then(|node| {
+            let beats = self.nodes[node].publisher.beats;
+            beats.into_iter().rev().find(|beat| *beat > 0 && beat + ROUND_TRIPS <= self.now)
+        });
+        self.struck = Some(Struck { fault, at: self.now, hit, before, granted });
     }
 
     fn allowed(&self, struck: &Struck, slot: Slot) -> Allowed {
@@ -48,14 +66,25 @@ impl World {
             // With less than 3 I a lease can run out while no seat has been late by more than R13 forgives.
             Fault::AllSeatsPause if self.options.lease >= 3 * self.options.interval => Allowed::SameHolder,
             Fault::AllSeatsPause => Allowed::Anything,
+            // The highest slot is closed for a while, on purpose.
+            Fault::Resize if slot.0 + 1 == self.options.slots => Allowed::Anything,
             // Which holder was asked is not recorded: either may move, quickly.
             Fault::Switchover => quick,
             _ if struck.hit.node.is_none() || struck.hit.node != holder => Allowed::Nothing,
+            // What goes on before the lease has run out loses nothing: the first heartbeat, or the first answer, bids.
+            _ if struck.stood_still().is_some_and(|span| span + ROUND_TRIPS < self.trusted()) => {
+                Allowed::Nothing
+            }
             Fault::ExecutorKill | Fault::PublisherKill | Fault::Unhealthy => quick,
             // It reaches the detectors within 30 ms, and a holder is asked at its next heartbeat.
             Fault::Maintenance => Allowed::Gap(40 * MS + 30 * MS + self.options.interval),
             _ => Allowed::Gap(self.outage()),
         }
+    }
+
+    /// A lease as its holder trusts it (rule R4), by the fastest clock.
+    fn trusted(&self) -> u64 {
+        self.options.lease - self.options.lease * 3 / 100
     }
 
     /// T by the slowest clock, a round trip, a takeover: invariant 3 for hot standbys on a quiet network.

@@ -23,7 +23,6 @@ pub(crate) struct Running {
     pub(crate) generation: u32,
     pub(crate) alive: bool,
     pub(crate) paused: bool,
-    pub(crate) paused_at: u64,
     /// What came while it was paused.
     pub(crate) inbox: VecDeque<Input>,
     /// Real time of its next timer.
@@ -33,7 +32,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn new() -> Self {
         let inbox = VecDeque::new();
-        Self { generation: 0, alive: false, paused: false, paused_at: 0, inbox, armed: u64::MAX }
+        Self { generation: 0, alive: false, paused: false, inbox, armed: u64::MAX }
     }
 
     /// A new process in place of the old one; nothing that was meant for that reaches it.
@@ -76,6 +75,9 @@ pub(crate) struct World {
     pub(crate) store: Store,
     /// Bits of nodes that the operator took out.
     pub(crate) maintenance: u32,
+    /// Slots below this are open, and since when fewer than all are.
+    pub(crate) open: u16,
+    pub(crate) closed_at: Option<u64>,
     pub(crate) rivalry: Option<Rivalry>,
     pub(crate) ids: u64,
     pub(crate) struck: Option<Struck>,
@@ -105,6 +107,8 @@ impl World {
             links: Links::default(),
             store: Store { ceilings: vec![Epoch(0); slots], down_until: 0 },
             maintenance: 0,
+            open: options.slots,
+            closed_at: None,
             rivalry: None,
             ids: 0,
             struck: None,
@@ -195,6 +199,7 @@ impl World {
                 self.trace.note(self.now, &[1, path as u64], || format!("path {path} is up"));
             }
             Event::Healthy(node) => self.set_health(node, true),
+            Event::Reopen => self.reopen(crate::detector::NOTICE_MAX),
             Event::MaintenanceOver(node) => self.set_maintenance(self.maintenance & !(1 << node)),
             Event::Register(node, slot, epoch) => self.write_register(node, slot, epoch),
             Event::Strike => self.strike(),
@@ -272,7 +277,6 @@ impl World {
             return;
         }
         running.paused = true;
-        running.paused_at = now;
         let process = self.process(kind, index);
         self.after(span, Event::Resume(process));
         self.trace.note(now, &[2, kind as u64, index as u64], || format!("{kind:?} {index} is paused"));

@@ -1,31 +1,13 @@
 //! Storms, single faults, mutants: design section 11, invariants 1 to 5.
 
-use std::{path::Path, sync::Mutex};
+mod common;
 
-use understudy_sim::{Fault, Mutant, Options, Summary, Suspicion, replay, run, run_many, save};
+use std::sync::Mutex;
 
-/// The machine that this must be fit for has two cores.
-const THREADS: usize = 2;
-/// Failures shown before a test gives up.
-const SHOWN: usize = 3;
+use common::{SHOWN, THREADS, expect_caught, expect_none, expect_one_trace};
+use understudy_sim::{Fault, Mutant, Options, Suspicion, run, run_many};
 
-/// Fails with the seeds that failed, their traces kept.
-fn expect_none(kind: &str, summary: &Summary, options: impl Fn(u64) -> Options) {
-    println!("{kind}: {} runs, {} tenures", summary.runs, summary.tenures);
-    let mut report = String::new();
-    for outcome in &summary.failed {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sim");
-        let path = save(&folder, kind, options(outcome.seed)).expect("the trace is saved");
-        let violation = outcome.violation.as_ref().expect("failed runs have one");
-        report += &format!(
-            "\nseed {}: {violation}\n  trace: {}\n  again: cargo run -p understudy-sim -- replay --runs {kind} {}",
-            outcome.seed,
-            path.display(),
-            outcome.seed
-        );
-    }
-    assert!(summary.failed.is_empty(), "{report}");
-}
+const MS: u64 = 1_000_000;
 
 #[test]
 fn ten_thousand_storms_break_nothing_and_converge() {
@@ -47,8 +29,8 @@ fn single_faults_move_at_most_one_slot_and_only_with_cause() {
 fn a_crashed_holder_is_replaced_within_t() {
     let outages = Mutex::new(Vec::new());
     let summary = run_many(0, 2_000, THREADS, SHOWN, Options::crash, |outcome| {
-        let Some((at, slot)) = outcome.struck else { return };
-        let gap = outcome.gaps.iter().find(|gap| gap.slot == slot && gap.to > at);
+        let Some((at, slot)) = outcome.found.struck else { return };
+        let gap = outcome.found.gaps.iter().find(|gap| gap.slot == slot && gap.to > at);
         let gap = gap.expect("a crashed holder's slot is dark for a while");
         outages.lock().expect("nobody panicked").push((gap.to - at) as f64 / 1e6);
     });
@@ -67,16 +49,29 @@ fn a_crashed_holder_is_replaced_within_t() {
     assert!(part(1.0) < 315.0);
 }
 
+/// A holder whose publisher, executor or host goes on before its lease has run out keeps it: not only a stop that is
+/// over before the next heartbeat is due, but also one that made one or two of them late.
+#[test]
+fn a_short_stop_loses_no_lease() {
+    let late = Mutex::new([0; 3]);
+    let summary = run_many(0, 12_000, THREADS, SHOWN, Options::pause, |outcome| {
+        if outcome.found.stood_still.is_some_and(|span| (150 * MS..=240 * MS).contains(&span)) {
+            late.lock().expect("nobody panicked")[(outcome.seed % 3) as usize] += 1;
+        }
+    });
+    expect_none("pause", &summary, Options::pause);
+    let late = late.into_inner().expect("nobody panicked");
+    println!(
+        "stood still for 150 to 240 ms at T = 300 ms, I = 100 ms, with no gap: {late:?} (publisher, both, executor)"
+    );
+    assert!(late.iter().all(|struck| *struck > 50), "{late:?}");
+}
+
 #[test]
 fn one_seed_gives_one_trace() {
     for seed in 0..8 {
         for options in [Options::storm(seed), Options::single(seed)] {
-            let (first, lines) = replay(options.clone());
-            let (second, again) = replay(options.clone());
-            assert_eq!(lines, again, "seed {seed}");
-            assert_eq!(first.hash, second.hash, "seed {seed}");
-            assert_eq!(first.hash, run(options).hash, "seed {seed}: keeping lines changed the run");
-            assert!(lines.len() > 500, "seed {seed} has only {} events", lines.len());
+            expect_one_trace(&options, 500);
         }
     }
     assert_ne!(run(Options::storm(1)).hash, run(Options::storm(2)).hash);
@@ -94,14 +89,8 @@ fn suspicion_moves_nothing() {
     }
 }
 
-/// Finds the violation of `invariant` within `most` seeds and says how many it took.
 fn catches(mutant: Mutant, invariant: u8, most: u64, options: fn(u64) -> Options) {
-    let hit = (0..most).find_map(|seed| {
-        let violation = run(options(seed).weakened(mutant)).violation?;
-        (violation.invariant == invariant).then_some((seed, violation))
-    });
-    let (seed, violation) = hit.unwrap_or_else(|| panic!("{mutant:?} survived {most} seeds"));
-    println!("mutant {mutant:?}: caught after {} seeds: {violation}", seed + 1);
+    expect_caught(mutant, invariant, most, |seed| options(seed).weakened(mutant));
 }
 
 #[test]
@@ -148,6 +137,11 @@ fn mutant_epoch_used_before_it_is_confirmed() {
 #[test]
 fn mutant_late_observer_judges_at_once() {
     catches(Mutant::LateJudge, 4, 300, Options::single);
+}
+
+#[test]
+fn mutant_closed_slots_are_renewed() {
+    catches(Mutant::SizeUnheard, 3, 300, Options::storm);
 }
 
 /// Every kind of fault comes up in single-fault runs, so none is allowed for by chance.

@@ -7,28 +7,35 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::{
     sync::{oneshot, watch},
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Endpoint};
+use tonic::Status;
 use understudy_wire::{
     MAX_MESSAGE,
     v1::{self, node_message, seat_message},
 };
 
-use super::{INBOUND_QUEUE, outbox::Outbox};
-use crate::{Counters, backoff::Backoff, grpc::direct_client, queue, quiet::Quiet};
+use super::{INBOUND_QUEUE, endpoint, outbox::Outbox};
+use crate::{Counters, Tls, backoff::Backoff, grpc::direct_client, queue, quiet::Quiet};
 
 /// For one attempt, name lookup included: a detector that needs longer is no use for a lease of 300 ms.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// The detector answers as soon as it has read the hello.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// A silent connection is pinged this often, and given up when no answer comes within `PING_TIMEOUT`.
-const PING_INTERVAL: Duration = Duration::from_millis(100);
+/// A connection that brings grants is pinged when it has been silent for this long, and given up when no answer comes
+/// within `PING_TIMEOUT`. A standby hears nothing on it, so this is most of what its executor sends and is woken for.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
+/// A publisher's connection brings nothing but carries a heartbeat every interval, so the kernel tells of a network that
+/// is gone ([`UNACKNOWLEDGED`]). Pings find what the kernel's acknowledgements hide: a detector that hangs.
+const PUBLISHER_PING_INTERVAL: Duration = Duration::from_secs(1);
+/// What was sent and not acknowledged for so long ends the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(450);
 /// Pause before the first new attempt; doubles up to `LONGEST_PAUSE`, and every pause is drawn between half and whole.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,6 +50,7 @@ struct Link {
 struct Shared {
     links: Mutex<BTreeMap<String, Link>>,
     hello: v1::Hello,
+    tls: Option<Tls>,
     inbound: queue::Sender<v1::SeatMessage>,
     counters: Arc<Counters>,
 }
@@ -70,6 +78,7 @@ impl Shared {
             let attempt = Attempt {
                 address: address.clone(),
                 hello: self.hello.clone(),
+                tls: self.tls.clone(),
                 outbox: Arc::clone(&outbox),
                 inbound: self.inbound.clone(),
                 counters: Arc::clone(&self.counters),
@@ -97,15 +106,17 @@ impl Drop for DirectClient {
 
 impl DirectClient {
     /// Keeps one stream open to each of `addresses` (`host:port`), also to those that are added later. What the
-    /// detectors say comes out of the receiver; when nobody reads it, the oldest goes.
+    /// detectors say comes out of the receiver; when nobody reads it, the oldest goes. With `tls` only real detectors
+    /// are talked to, without it whoever answers.
     pub fn start(
         hello: v1::Hello,
+        tls: Option<Tls>,
         mut addresses: watch::Receiver<BTreeSet<String>>,
         counters: Arc<Counters>,
     ) -> (Self, queue::Receiver<v1::SeatMessage>) {
         let (inbound, receiver) =
             queue::bounded("direct inbound", INBOUND_QUEUE, counters.inbound_full.clone());
-        let shared = Arc::new(Shared { links: Mutex::default(), hello, inbound, counters });
+        let shared = Arc::new(Shared { links: Mutex::default(), hello, tls, inbound, counters });
         shared.follow(&addresses.borrow_and_update());
         let following = Arc::clone(&shared);
         let follower = tokio::spawn(async move {
@@ -164,10 +175,32 @@ fn after(
     stream::once(admitted).flatten()
 }
 
+/// TCP as it should be for few small messages that are soon too old.
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    // The scheme may be https: TLS is put around what this connects.
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    connector
+}
+
+/// An error with its causes: the client's own text is only "transport error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// What one link's task owns.
 struct Attempt {
     address: String,
     hello: v1::Hello,
+    tls: Option<Tls>,
     outbox: Arc<Outbox>,
     inbound: queue::Sender<v1::SeatMessage>,
     counters: Arc<Counters>,
@@ -200,19 +233,18 @@ impl Attempt {
 
     /// One connection, from the first byte to its end.
     async fn once(&self) -> Result<(), Status> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
-            .map_err(|error| Status::invalid_argument(error.to_string()))?
+        let ping_interval = if self.hello.grants { PING_INTERVAL } else { PUBLISHER_PING_INTERVAL };
+        let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_interval(ping_interval)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        let channel = timeout(CONNECT_TIMEOUT, endpoint.connect())
+        let channel = timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector()))
             .await
             .map_err(|_elapsed| {
                 Status::deadline_exceeded(format!("no connection within {CONNECT_TIMEOUT:?}"))
             })?
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| Status::unavailable(causes(&error)))?;
         let mut client = direct_client::DirectClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);

@@ -14,7 +14,7 @@ use crate::Counters;
 
 /// Releases that wait for one detector; heartbeats repeat them, so the oldest may go.
 const RELEASES: usize = 64;
-/// A release handed to a connection that died within this after may never have arrived: it takes 300 ms to notice a
+/// A release handed to a connection that died within this after may never have arrived: it takes up to 1.2 s to notice a
 /// hung detector, the rest is margin. Twice does no harm (rule R8).
 const DOUBTFUL: Duration = Duration::from_secs(2);
 

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,22 +12,21 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
     Code, Request, Response, Status, Streaming,
-    service::Routes,
     transport::{Server, server::TcpIncoming},
 };
 use understudy_wire::{
-    ClusterId, DecodeError, GroupId, Heartbeat, MAX_MESSAGE, NodeId, Release,
+    ClusterId, GroupId, MAX_MESSAGE, NodeId,
     v1::{self, node_message, seat_message},
 };
 
-use super::{FromNode, HELLO_TIMEOUT, INBOUND_QUEUE, Member, STREAM_QUEUE};
+use super::{FromNode, HELLO_TIMEOUT, INBOUND_QUEUE, Member, STREAM_QUEUE, speaker::Speaker};
 use crate::{
-    Counters,
+    Counters, Tls,
     grpc::direct_server::{Direct, DirectServer as Service},
     nats, queue,
     quiet::Quiet,
@@ -46,12 +47,19 @@ struct Peer {
 
 struct Shared {
     cluster: ClusterId,
+    /// Whether callers have shown a certificate, which then says for whom they may speak.
+    known: bool,
     presence: watch::Receiver<v1::Presence>,
     peers: Mutex<HashMap<Member, Vec<Peer>>>,
     next: AtomicU64,
     inbound: queue::Sender<FromNode>,
     counters: Arc<Counters>,
     stop: CancellationToken,
+    /// One each: a flood of one kind must not hide the first of another.
+    strangers: Quiet,
+    impostors: Quiet,
+    bidders: Quiet,
+    liars: Quiet,
     quiet: Quiet,
 }
 
@@ -63,13 +71,14 @@ pub struct DirectServer {
 
 impl DirectServer {
     /// Serves on `listener`. `presence` is told to every stream at its start and at every change that matters to a
-    /// node (all but the lateness). `extra` are further services of the same port, such as health. Messages of nodes
-    /// come out of the receiver, checked; when nobody reads it, the oldest goes.
+    /// node (all but the lateness). Messages of nodes come out of the receiver, checked; when nobody reads it, the
+    /// oldest goes. The port answers the gRPC health protocol too. With `tls` a caller must show a certificate and
+    /// speaks for the node that it names, without it for whom it likes.
     pub fn serve(
         listener: TcpListener,
         cluster: ClusterId,
         presence: watch::Receiver<v1::Presence>,
-        extra: Option<Routes>,
+        tls: Option<Tls>,
         counters: Arc<Counters>,
     ) -> (Self, queue::Receiver<FromNode>) {
         let (inbound, receiver) =
@@ -77,32 +86,23 @@ impl DirectServer {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             cluster,
+            known: tls.is_some(),
             presence,
             peers: Mutex::default(),
             next: AtomicU64::new(0),
             inbound,
             counters,
             stop: stop.clone(),
+            strangers: Quiet::default(),
+            impostors: Quiet::default(),
+            bidders: Quiet::default(),
+            liars: Quiet::default(),
             quiet: Quiet::default(),
         });
         let service = Service::new(Exchange(Arc::clone(&shared)))
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        let routes = extra.unwrap_or_default().add_service(service);
-        let serving = Server::builder()
-            .http2_keepalive_interval(Some(PING_INTERVAL))
-            .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stop.clone().cancelled_owned(),
-            );
-        tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "direct path: server ended");
-            }
-        });
+        tokio::spawn(run(Arc::clone(&shared), listener, service, tls));
         tokio::spawn(announce(Arc::clone(&shared)));
         (Self { shared, _stop: stop.drop_guard() }, receiver)
     }
@@ -122,8 +122,43 @@ impl DirectServer {
     }
 }
 
+/// Serves callers until the server is dropped.
+async fn run(shared: Arc<Shared>, listener: TcpListener, service: Service<Exchange>, tls: Option<Tls>) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<Service<Exchange>>().await;
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .add_service(health)
+        .add_service(service);
+    let ended = shared.stop.clone().cancelled_owned();
+    let result = match tls {
+        None => {
+            let plain = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(plain, ended).await
+        }
+        Some(tls) => {
+            let accepted = tls.accept_known(listener, move |peer, error| shared.stranger(peer, error));
+            let incoming = stream::unfold(accepted, |mut accepted| async {
+                let (connection, _peer) = accepted.next().await?;
+                Some((io::Result::Ok(connection), accepted))
+            });
+            router.serve_with_incoming_shutdown(incoming, ended).await
+        }
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "direct path: server ended");
+    }
+}
+
 fn presence_message(presence: v1::Presence) -> v1::SeatMessage {
     v1::SeatMessage { message: Some(seat_message::Message::Presence(presence)) }
+}
+
+/// Whether two presences differ in more than lateness.
+pub(crate) fn differs(one: &v1::Presence, other: &v1::Presence) -> bool {
+    v1::Presence { late_nanos: one.late_nanos, ..other.clone() } != *one
 }
 
 /// Tells every stream when the presence changes in more than its lateness.
@@ -132,9 +167,8 @@ async fn announce(shared: Arc<Shared>) {
     let mut told = presence.borrow_and_update().clone();
     while let Some(Ok(())) = shared.stop.run_until_cancelled(presence.changed()).await {
         let now = presence.borrow_and_update().clone();
-        let matters = v1::Presence { late_nanos: told.late_nanos, ..now.clone() } != told;
-        told = now;
-        if matters {
+        if differs(&told, &now) {
+            told = now;
             for peer in shared.peers().values().flatten() {
                 peer.queue.push(presence_message(told.clone()));
             }
@@ -147,8 +181,20 @@ impl Shared {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who the stream says it is, if it may stay.
-    fn admit(&self, message: Option<v1::NodeMessage>) -> Result<(Member, bool), Status> {
+    /// A caller without a certificate of ours.
+    fn stranger(&self, peer: SocketAddr, error: &io::Error) {
+        self.counters.not_allowed.add(1);
+        if let Some(before) = self.strangers.pass() {
+            tracing::warn!(%peer, %error, before, "direct path: caller refused");
+        }
+    }
+
+    /// Who the stream says it is, if it may stay, and whether it gets the node's grants.
+    fn admit(
+        &self,
+        message: Option<v1::NodeMessage>,
+        speaker: Option<&Speaker>,
+    ) -> Result<(Member, bool), Status> {
         let Some(node_message::Message::Hello(hello)) = message.and_then(|message| message.message) else {
             self.counters.malformed.add(1);
             return Err(Status::invalid_argument("the first message must be a hello"));
@@ -163,6 +209,15 @@ impl Shared {
             self.counters.malformed.add(1);
             Status::invalid_argument(error.to_string())
         })?;
+        if let Some(speaker) = speaker
+            && !speaker.may_join(&self.cluster, &member, hello.grants)
+        {
+            self.counters.not_allowed.add(1);
+            if let Some(before) = self.impostors.pass() {
+                tracing::warn!(%speaker, ?member, before, "direct path: stream in another's name refused");
+            }
+            return Err(Status::permission_denied("the certificate is of another node or role"));
+        }
         Ok((member, hello.grants))
     }
 
@@ -188,20 +243,20 @@ impl Shared {
     }
 
     /// Checks one message of `member` and passes it on; a bad one is counted and the stream lives on.
-    fn take(&self, member: &Member, message: v1::NodeMessage) {
+    fn take(&self, member: &Member, speaker: Option<&Speaker>, message: v1::NodeMessage) {
         self.counters.direct_received.add(1);
-        let checked = match message.message {
-            Some(node_message::Message::Heartbeat(raw)) => {
-                Heartbeat::try_from(raw).map(|heartbeat| FromNode::Heartbeat(Box::new(heartbeat)))
+        if let Some(speaker) = speaker
+            && !speaker.may_say(&self.cluster, member, &message)
+        {
+            self.counters.not_allowed.add(1);
+            if let Some(before) = self.bidders.pass() {
+                tracing::warn!(%speaker, before, "direct path: heartbeat of a process that is no publisher refused");
             }
-            Some(node_message::Message::Release(raw)) => Release::try_from(raw).map(FromNode::Release),
-            Some(node_message::Message::Hello(_)) | None => {
-                Err(DecodeError::Field { field: "message", why: "must be a heartbeat or a release" })
-            }
-        };
-        match checked {
+            return;
+        }
+        match FromNode::try_from(message) {
             Ok(message) if !message.is_from(&self.cluster, member, &self.counters) => {
-                if let Some(before) = self.quiet.pass() {
+                if let Some(before) = self.liars.pass() {
                     tracing::warn!(?member, before, "direct path: message in another's name refused");
                 }
             }
@@ -221,20 +276,30 @@ impl Shared {
 impl FromNode {
     /// Whether the message is of this cluster and speaks for `member` only; if not, it is counted.
     pub(crate) fn is_from(&self, cluster: &ClusterId, member: &Member, counters: &Counters) -> bool {
-        let (named, group, node) = match self {
+        let named = match self {
             Self::Heartbeat(heartbeat) => (&heartbeat.cluster, &heartbeat.group, &heartbeat.node),
             Self::Release(release) => (&release.cluster, &release.group, &release.holder.node),
         };
-        if named != cluster {
-            counters.other_cluster.add(1);
-            return false;
-        }
-        let own = (group, node) == (&member.0, &member.1);
-        if !own {
-            counters.wrong_name.add(1);
-        }
-        own
+        is_from(named, cluster, member, counters)
     }
+}
+
+/// As [`FromNode::is_from`], by what the message calls its cluster, group and node.
+pub(crate) fn is_from(
+    (named, group, node): (&ClusterId, &GroupId, &NodeId),
+    cluster: &ClusterId,
+    member: &Member,
+    counters: &Counters,
+) -> bool {
+    if named != cluster {
+        counters.other_cluster.add(1);
+        return false;
+    }
+    let own = (group, node) == (&member.0, &member.1);
+    if !own {
+        counters.wrong_name.add(1);
+    }
+    own
 }
 
 struct Exchange(Arc<Shared>);
@@ -248,11 +313,13 @@ impl Direct for Exchange {
         request: Request<Streaming<v1::NodeMessage>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let shared = Arc::clone(&self.0);
+        let shown = request.peer_certs();
+        let speaker = shared.known.then(|| Speaker::of(shown.as_ref().map_or(&[], |chain| chain)));
         let mut messages = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, messages.message())
             .await
             .map_err(|_elapsed| Status::deadline_exceeded(format!("no hello within {HELLO_TIMEOUT:?}")))??;
-        let (member, grants) = shared.admit(first)?;
+        let (member, grants) = shared.admit(first, speaker.as_ref())?;
 
         let (sender, receiver) =
             queue::bounded("direct stream", STREAM_QUEUE, shared.counters.direct_full.clone());
@@ -265,7 +332,7 @@ impl Direct for Exchange {
         tokio::spawn(async move {
             loop {
                 match shared.stop.run_until_cancelled(messages.message()).await {
-                    Some(Ok(Some(message))) => shared.take(&member, message),
+                    Some(Ok(Some(message))) => shared.take(&member, speaker.as_ref(), message),
                     Some(Err(status)) => {
                         shared.count(&status);
                         break;

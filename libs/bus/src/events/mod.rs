@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     Context,
     stream::{Config, DiscardPolicy},
 };
-use understudy_wire::CloudEvent;
+use understudy_wire::{CloudEvent, ClusterId};
 
 use crate::{Nats, jetstream, queue, trace};
 
@@ -32,13 +32,13 @@ pub struct EventLog {
     stream: String,
     source: String,
     queue: queue::Sender<publish::Pending>,
-    _keeper: jetstream::Task,
+    _keeper: Option<jetstream::Task>,
     _publisher: jetstream::Task,
 }
 
 /// Name of the stream of one deployment.
-fn stream_name(nats: &Nats) -> String {
-    format!("EVENTS_{}", nats.cluster())
+pub(crate) fn stream_name(cluster: &ClusterId) -> String {
+    format!("EVENTS_{cluster}")
 }
 
 fn config(nats: &Nats) -> Config {
@@ -50,22 +50,28 @@ fn config(nats: &Nats) -> Config {
         max_age: MAX_AGE,
         max_bytes: MAX_BYTES,
         max_messages: MAX_EVENTS,
-        ..jetstream::stream(stream_name(nats), subjects, jetstream::replicas(nats))
+        ..jetstream::stream(stream_name(nats.cluster()), subjects, jetstream::replicas(nats))
     }
 }
 
 impl EventLog {
-    /// Starts to publish. `source` is the service, such as `executor/web-a`, for [`EventLog::source`].
+    /// Starts to publish, and keeps the stream there. `source` is the service, such as `executor/web-a`, for
+    /// [`EventLog::source`].
     pub fn start(nats: &Nats, source: impl Into<String>) -> Self {
+        Self { _keeper: Some(jetstream::keep(nats, config(nats))), ..Self::open(nats, source) }
+    }
+
+    /// Starts to publish; that the stream is there is somebody else's business.
+    pub fn open(nats: &Nats, source: impl Into<String>) -> Self {
         let context = jetstream::context(nats);
         let (queue, publisher) = publish::start(nats, context.clone());
         Self {
             nats: nats.clone(),
             context,
-            stream: stream_name(nats),
+            stream: stream_name(nats.cluster()),
             source: source.into(),
             queue,
-            _keeper: jetstream::keep(nats, config(nats)),
+            _keeper: None,
             _publisher: publisher,
         }
     }

@@ -55,7 +55,8 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    fn new(sequence: u64, subject: &str, headers: Option<&HeaderMap>, body: Bytes) -> Self {
+    /// An event out of the parts of a message; header names count in any case (CloudEvents NATS binding, 3.1.3).
+    pub fn new(sequence: u64, subject: &str, headers: Option<&HeaderMap>, body: Bytes) -> Self {
         let mut attributes = BTreeMap::new();
         for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
             let name: &str = name.as_ref();

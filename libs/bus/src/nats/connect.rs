@@ -7,12 +7,13 @@ use std::{
 };
 
 use async_nats::{ConnectOptions, Event, ReconnectToServer, Server, ServerAddr};
+use nkeys::KeyPair;
 use rand::Rng as _;
 use tokio::sync::watch;
 use understudy_wire::Subjects;
 
 use super::{Auth, ConnectError, Nats, NatsOptions, NatsState, publish};
-use crate::Counters;
+use crate::{Counters, permissions, quiet::Quiet};
 
 /// Commands the client takes before it makes its caller wait. Small: what waits here while a server hangs comes out
 /// stale (our own queue in front of it drops what is too old).
@@ -59,12 +60,16 @@ fn addresses(servers: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
     servers.iter().map(parse).collect()
 }
 
-fn credentials(options: ConnectOptions, auth: Option<Auth>) -> ConnectOptions {
-    match auth {
+fn credentials(options: ConnectOptions, auth: Option<Auth>) -> Result<ConnectOptions, ConnectError> {
+    Ok(match auth {
         None => options,
         Some(Auth::Password { user, password }) => options.user_and_password(user, password),
-        Some(Auth::Nkey { seed }) => options.nkey(seed),
-    }
+        Some(Auth::Nkey { seed }) => {
+            let public_key = KeyPair::from_seed(&seed).map_err(ConnectError::Seed)?.public_key();
+            // Replies come where nobody else may listen.
+            options.custom_inbox_prefix(permissions::inbox(&public_key)).nkey(seed)
+        }
+    })
 }
 
 impl Nats {
@@ -81,15 +86,17 @@ impl Nats {
         let count = servers.len();
         let chooser = Arc::new(Mutex::new(Chooser::default()));
         let (state_sender, state) = watch::channel(NatsState::Disconnected);
-        let mut connect = client_options(&options, &chooser, state_sender, &counters);
+        let (denied_sender, denied) = watch::channel(String::new());
+        let mut connect = client_options(&options, &chooser, state_sender, denied_sender, &counters);
         if let Some(ca) = options.ca {
             connect = connect.add_root_certificates(ca).require_tls(true);
         }
-        let connect = credentials(connect, options.auth);
+        let connect = credentials(connect, options.auth)?;
         let client = connect.connect(servers).await.map_err(ConnectError::Client)?;
         let outgoing = publish::start(client.clone(), state.clone(), &counters);
         let subjects = Arc::new(Subjects::new(&options.cluster));
-        Ok(Self { client, cluster: options.cluster, subjects, servers: count, state, outgoing, counters })
+        let cluster = options.cluster;
+        Ok(Self { client, cluster, subjects, servers: count, state, denied, outgoing, counters })
     }
 }
 
@@ -97,10 +104,11 @@ fn client_options(
     options: &NatsOptions,
     chooser: &Arc<Mutex<Chooser>>,
     state: watch::Sender<NatsState>,
+    denied: watch::Sender<String>,
     counters: &Arc<Counters>,
 ) -> ConnectOptions {
     let (reset, counters) = (Arc::clone(chooser), Arc::clone(counters));
-    let chooser = Arc::clone(chooser);
+    let (chooser, quiet) = (Arc::clone(chooser), Quiet::default());
     ConnectOptions::new()
         .name(&options.name)
         .ping_interval(options.ping_interval)
@@ -125,7 +133,19 @@ fn client_options(
                     state.send_replace(NatsState::Disconnected);
                 }
                 Event::SlowConsumer(_) => counters.nats_slow.add(1),
-                Event::ServerError(_) | Event::ClientError(_) => counters.nats_errors.add(1),
+                Event::ServerError(error) => {
+                    counters.nats_errors.add(1);
+                    // The servers have no code for it, only these words.
+                    let said = error.to_string();
+                    if said.to_ascii_lowercase().contains("permissions violation") {
+                        counters.nats_denied.add(1);
+                        denied.send_replace(said);
+                    }
+                    if let Some(before) = quiet.pass() {
+                        tracing::warn!(%error, before, "a NATS server refuses");
+                    }
+                }
+                Event::ClientError(_) => counters.nats_errors.add(1),
                 Event::LameDuckMode | Event::Draining => {}
             }
             tracing::debug!(%event, "NATS");

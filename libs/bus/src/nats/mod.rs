@@ -1,6 +1,7 @@
 //! The NATS client: connects for ever, publishes without waiting, subscribes with types.
 
 mod connect;
+mod echo;
 mod publish;
 mod request;
 mod subscribe;
@@ -12,8 +13,11 @@ use understudy_wire::{ClusterId, Subjects};
 
 use crate::{Counters, queue};
 
+pub(crate) use echo::Echo;
 pub use request::RequestError;
 pub(crate) use subscribe::count;
+#[cfg(test)]
+pub(crate) use subscribe::covers;
 pub use subscribe::{Received, SubscribeError, Subscription};
 
 /// How to reach NATS.
@@ -104,6 +108,9 @@ pub enum ConnectError {
         #[source]
         cause: std::io::Error,
     },
+    /// A seed that is none.
+    #[error("NATS: not the seed of an nkey")]
+    Seed(#[source] nkeys::error::Error),
     /// The client refused its options.
     #[error("NATS: client not started")]
     Client(#[source] async_nats::ConnectError),
@@ -117,6 +124,8 @@ pub struct Nats {
     subjects: Arc<Subjects>,
     servers: usize,
     state: watch::Receiver<NatsState>,
+    /// What a server last said that it does not allow us.
+    denied: watch::Receiver<String>,
     outgoing: queue::Sender<publish::Outgoing>,
     counters: Arc<Counters>,
 }
@@ -145,6 +154,13 @@ impl Nats {
     /// What this process's bus counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Drops the connection, for another server if there is one, and says why.
+    pub(crate) async fn leave_server(&self, why: &str) {
+        tracing::info!(why, "leaving the NATS server");
+        // An error says that the client has ended.
+        drop(self.client.force_reconnect().await);
     }
 
     /// How many servers are configured.

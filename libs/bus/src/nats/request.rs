@@ -18,6 +18,9 @@ pub enum RequestError {
     /// Nobody is subscribed to the subject.
     #[error("request on {0}: nobody listens")]
     NoResponders(String),
+    /// The servers do not allow us to publish on the subject.
+    #[error("request on {0}: not allowed with this credential")]
+    NotAllowed(String),
     /// No answer in time; also when no server was reachable.
     #[error("request on {subject}: no answer within {limit:?}")]
     Timeout {
@@ -70,10 +73,13 @@ impl Nats {
             .headers(headers)
             // The limit below also covers a client that cannot take the request at all.
             .timeout(None);
-        let result = match timeout(limit, self.client.send_request(subject.clone(), request)).await {
-            Err(_elapsed) => return Err(RequestError::Timeout { subject, limit }),
-            Ok(result) => result,
+        let sent = timeout(limit, self.client.send_request(subject.clone(), request));
+        let result = tokio::select! {
+            biased;
+            () = self.denied(&subject) => return Err(RequestError::NotAllowed(subject)),
+            result = sent => result,
         };
+        let Ok(result) = result else { return Err(RequestError::Timeout { subject, limit }) };
         let raw = result.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => RequestError::NoResponders(subject.clone()),
             RequestErrorKind::TimedOut => RequestError::Timeout { subject: subject.clone(), limit },
@@ -83,6 +89,18 @@ impl Nats {
             subscribe::count(&self.counters, &cause);
             RequestError::Answer { subject, cause }
         })
+    }
+
+    /// Waits until a server says that we may not publish on `subject`.
+    async fn denied(&self, subject: &str) {
+        let (mut denied, subject) = (self.denied.clone(), format!("\"{subject}\""));
+        denied.mark_unchanged();
+        while denied.changed().await.is_ok() {
+            if denied.borrow().contains(&subject) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Asks everybody on `subject`; returns when `expected` have answered, or with what came within `limit`.

@@ -3,7 +3,7 @@
 use std::{any::type_name, marker::PhantomData, sync::Arc};
 
 use async_nats::{HeaderMap, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use opentelemetry::Context;
 use prost::Message;
 use understudy_wire::{DecodeError, Subject, Subjects, decode};
@@ -43,9 +43,12 @@ impl<M> Received<M> {
 /// Messages of type `M` on one pattern, over every reconnect.
 pub struct Subscription<M> {
     subscriber: Subscriber,
+    /// What it was made for.
+    pattern: String,
     subjects: Arc<Subjects>,
     counters: Arc<Counters>,
     quiet: Quiet,
+    strangers: Quiet,
     what: PhantomData<fn() -> M>,
 }
 
@@ -53,6 +56,29 @@ pub struct Subscription<M> {
 pub(super) fn name_of<M>() -> &'static str {
     let name = type_name::<M>();
     name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Whether a message has come straight from who may publish on its subject. Servers check the subject of a message, not
+/// where its answer goes: whoever may ask JetStream or a service anything could have the answer sent to a subject that is
+/// not his. So a question is answered into an inbox only, and what is no question must want no answer, as everything
+/// does that JetStream delivers (and it delivers under the subject that a message was stored with, which [`covers`] tells).
+fn is_direct(subject: &Subject, reply: Option<&str>) -> bool {
+    match subject {
+        Subject::Command(..) => reply.is_none_or(|reply| reply.starts_with("_INBOX.")),
+        _ => reply.is_none(),
+    }
+}
+
+/// Whether `pattern` covers `subject`, as NATS matches.
+pub(crate) fn covers(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some(wanted), Some(found)) if wanted == "*" || wanted == found => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Counts a refusal under what was wrong.
@@ -64,6 +90,11 @@ pub(crate) fn count(counters: &Counters, error: &DecodeError) {
 }
 
 impl<M: Message + Default> Subscription<M> {
+    /// A message that has come already, without waiting.
+    pub fn try_next(&mut self) -> Option<Received<M>> {
+        self.next().now_or_never().flatten()
+    }
+
     /// Waits for the next message on a subject of this cluster. `None` once the client has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Received<M>> {
         loop {
@@ -76,6 +107,14 @@ impl<M: Message + Default> Subscription<M> {
                 }
                 continue;
             };
+            if !covers(&self.pattern, &raw.subject) || !is_direct(&subject, raw.reply.as_deref()) {
+                self.counters.not_allowed.add(1);
+                if let Some(before) = self.strangers.pass() {
+                    let reply = raw.reply.as_deref();
+                    tracing::warn!(subject = %raw.subject, reply, before, "message by a detour refused");
+                }
+                continue;
+            }
             let message = decode(name_of::<M>(), &raw.payload);
             if let Err(error) = &message {
                 count(&self.counters, error);
@@ -123,11 +162,36 @@ impl Nats {
         result: Result<Subscriber, async_nats::SubscribeError>,
     ) -> Result<Subscription<M>, SubscribeError> {
         Ok(Subscription {
-            subscriber: result.map_err(|cause| SubscribeError { subject, cause })?,
+            subscriber: result.map_err(|cause| SubscribeError { subject: subject.clone(), cause })?,
+            pattern: subject,
             subjects: Arc::clone(&self.subjects),
             counters: Arc::clone(&self.counters),
             quiet: Quiet::default(),
+            strangers: Quiet::default(),
             what: PhantomData,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_wire::{GroupId, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn answers_go_into_inboxes_and_the_lease_asks_nothing() {
+        let (group, node) = (GroupId::new("web").unwrap(), NodeId::new("web-a").unwrap());
+        let grant = Subject::Grant(group.clone(), node);
+        assert!(is_direct(&grant, None));
+        // Delivered by JetStream.
+        assert!(!is_direct(&grant, Some("$JS.ACK.EVENTS_demo.thief.1.1.1.1.0")));
+        let command = Subject::Command(group, "status".into());
+        assert!(is_direct(&command, Some("_INBOX.UKEY.x")) && is_direct(&command, None));
+        assert!(!is_direct(&command, Some("understudy.demo.grant.web.web-a")));
+        assert!(covers("a.*.c", "a.b.c") && covers("a.>", "a.b.c"));
+        for other in ["a.b", "a.b.c.d", "x.b.c"] {
+            assert!(!covers("a.*.c", other), "{other}");
+        }
     }
 }

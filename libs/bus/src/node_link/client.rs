@@ -21,7 +21,7 @@ use understudy_wire::{
     v1::{ExecutorState, PublisherState},
 };
 
-use super::EVENTS;
+use super::{EVENTS, peer};
 use crate::{grpc::node_link_client::NodeLinkClient as Client, jetstream::Task, quiet::Quiet};
 
 /// Between two attempts; the socket is local, an attempt costs microseconds.
@@ -87,7 +87,11 @@ impl Link {
         let path = self.path.clone();
         let connect = service_fn(move |_| {
             let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            async move {
+                let stream = UnixStream::connect(path).await?;
+                peer::check(&stream)?;
+                std::io::Result::Ok(TokioIo::new(stream))
+            }
         });
         // The address is not used: the connector goes to the socket.
         let endpoint = Endpoint::from_static("http://node.sock");

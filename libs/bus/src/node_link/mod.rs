@@ -5,6 +5,7 @@
 //! machine must not look like the end of a process.
 
 mod client;
+mod peer;
 mod server;
 
 pub use client::{NodeLinkClient, PublisherEvent};

@@ -1,7 +1,7 @@
 //! The publisher's end.
 
 use std::{
-    fs, io,
+    fs, future, io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
@@ -24,8 +24,11 @@ use understudy_wire::{
     v1::{ExecutorState, PublisherState},
 };
 
-use super::EVENTS;
-use crate::grpc::node_link_server::{NodeLink, NodeLinkServer as Service};
+use super::{EVENTS, peer};
+use crate::{
+    grpc::node_link_server::{NodeLink, NodeLinkServer as Service},
+    quiet::Quiet,
+};
 
 /// Owner and group may attach.
 const MODE: u32 = 0o660;
@@ -89,7 +92,8 @@ fn listen(path: &Path) -> Result<UnixListener, LinkError> {
 
 impl NodeLinkServer {
     /// Listens on `path` for one executor at a time; what it does comes out of the receiver. An executor whose
-    /// states are not read is slowed down, nothing is dropped: it sends only the newest.
+    /// states are not read is slowed down, nothing is dropped: it sends only the newest. The socket answers the gRPC
+    /// health protocol too.
     pub fn serve(path: &Path) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
         let listener = listen(path)?;
         let (events, receiver) = mpsc::channel(EVENTS);
@@ -99,10 +103,21 @@ impl NodeLinkServer {
         let service = Service::new(attach)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let quiet = Quiet::default();
+        let known = UnixListenerStream::new(listener).filter(move |accepted| {
+            let refused = accepted.as_ref().ok().and_then(|stream| peer::check(stream).err());
+            if let (Some(error), Some(before)) = (&refused, refused.as_ref().and_then(|_| quiet.pass())) {
+                tracing::warn!(%error, before, "node.sock: caller refused");
+            }
+            future::ready(refused.is_none())
+        });
         let serving = Server::builder()
+            .add_service(health)
             .add_service(service)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(known, stop.clone().cancelled_owned());
         tokio::spawn(async move {
+            reporter.set_serving::<Service<Attach>>().await;
             if let Err(error) = serving.await {
                 tracing::error!(%error, "node.sock: server ended");
             }

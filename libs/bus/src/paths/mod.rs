@@ -7,4 +7,21 @@ mod seat;
 pub use node::{FromSeat, NodeOptions, NodePaths, NodeSender};
 pub use seat::{SeatOptions, SeatPaths, SeatSender};
 
+use understudy_wire::{Heartbeat, Subject, v1};
+
 pub use crate::direct::FromNode;
+use crate::{
+    Nats, direct,
+    nats::{self, Received},
+};
+
+/// A heartbeat that came over NATS, held against its subject: a node speaks in its own name only. `None` for anything
+/// else, which is counted.
+pub fn own_heartbeat(nats: &Nats, received: Received<v1::Heartbeat>) -> Option<Heartbeat> {
+    let Subject::Heartbeat(group, node) = received.subject else { return None };
+    // Counted where it was decoded.
+    let heartbeat = Heartbeat::try_from(received.message.ok()?);
+    let heartbeat = heartbeat.inspect_err(|error| nats::count(nats.counters(), error)).ok()?;
+    let named = (&heartbeat.cluster, &heartbeat.group, &heartbeat.node);
+    direct::is_from(named, nats.cluster(), &(group, node), nats.counters()).then_some(heartbeat)
+}

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::watch;
 use understudy_wire::{
-    DecodeError, Grant, GroupId, Heartbeat, NodeId, Release, Revoke, Subject,
+    DecodeError, Grant, GroupId, Heartbeat, MAX_MESSAGE, NodeId, Release, Revoke, Subject,
     v1::{self, seat_message::Message},
 };
 
 use crate::{
-    Counters, Nats,
+    Counters, Nats, Tls,
     direct::{DirectClient, INBOUND_QUEUE},
     jetstream::Task,
-    nats::{self, SubscribeError, Subscription},
+    nats::{self, Echo, SubscribeError, Subscription},
     queue,
     quiet::Quiet,
 };
@@ -27,6 +27,9 @@ use crate::{
 const LEARNED: usize = 64;
 /// A detector that has been replaced on its seat and silent for this long is not called any more.
 const REPLACED: Duration = Duration::from_secs(60);
+
+/// What the direct path puts around a heartbeat, bytes: a tag and a length.
+const WRAPPING: usize = 4;
 
 /// Who this process is and whom it talks to.
 #[derive(Debug, Clone)]
@@ -39,6 +42,11 @@ pub struct NodeOptions {
     pub detectors: BTreeSet<String>,
     /// Whether grants are wanted: the executor says yes, the publisher no.
     pub grants: bool,
+    /// For a process that sends heartbeats: how long one may take to come back from its NATS server, which is left
+    /// then. `None`: pings alone find a server that hangs.
+    pub echo: Option<Duration>,
+    /// Our certificate for the direct path, which must be of this node; `None`: plain and unproved.
+    pub tls: Option<Tls>,
 }
 
 /// What a detector says to a node, checked.
@@ -52,11 +60,27 @@ pub enum FromSeat {
     Presence(v1::Presence),
 }
 
+impl TryFrom<v1::SeatMessage> for FromSeat {
+    type Error = DecodeError;
+
+    fn try_from(raw: v1::SeatMessage) -> Result<Self, DecodeError> {
+        Ok(match raw.message {
+            Some(Message::Grant(raw)) => Self::Grant(raw.try_into()?),
+            Some(Message::Revoke(raw)) => Self::Revoke(raw.try_into()?),
+            Some(Message::Presence(presence)) => Self::Presence(presence),
+            None => return Err(DecodeError::Field { field: "message", why: "is missing" }),
+        })
+    }
+}
+
 /// Sends over both paths, never waits.
 pub struct NodeSender {
     nats: Nats,
     direct: DirectClient,
     options: NodeOptions,
+    echo: Option<Echo>,
+    /// A heartbeat that is too large is soon followed by another.
+    large: Quiet,
     _tasks: Vec<Task>,
 }
 
@@ -78,7 +102,8 @@ impl NodePaths {
             grants: options.grants,
         };
         let (addresses, following) = watch::channel(options.detectors.clone());
-        let (direct, mut streams) = DirectClient::start(hello, following, Arc::clone(&counters));
+        let (direct, mut streams) =
+            DirectClient::start(hello, options.tls.clone(), following, Arc::clone(&counters));
         let intake = Arc::new(Intake {
             nats: nats.clone(),
             options: options.clone(),
@@ -101,7 +126,15 @@ impl NodePaths {
                 intake.take(message);
             }
         }));
-        Ok((NodeSender { nats: nats.clone(), direct, options, _tasks: tasks }, receiver))
+        let echo = match options.echo {
+            Some(limit) => {
+                let own = format!("heartbeat.{}.{}", options.group, options.node);
+                Some(Echo::start(nats, &own, limit).await?)
+            }
+            None => None,
+        };
+        let large = Quiet::default();
+        Ok((NodeSender { nats: nats.clone(), direct, options, echo, large, _tasks: tasks }, receiver))
     }
 }
 
@@ -110,12 +143,25 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
 }
 
 impl NodeSender {
-    /// Sends a heartbeat.
+    /// Sends a heartbeat. One that is larger than anybody takes goes without what no lease rule looks at, for a lease
+    /// must not end because a node has too much to say of itself.
     pub fn send_heartbeat(&self, heartbeat: &Heartbeat) {
-        let raw = v1::Heartbeat::from(heartbeat);
+        let mut raw = v1::Heartbeat::from(heartbeat);
+        let bytes = raw.encoded_len() + WRAPPING;
+        if bytes > MAX_MESSAGE {
+            self.nats.counters().too_large.add(1);
+            let reason = format!("details left out: a heartbeat of {bytes} bytes, {MAX_MESSAGE} are taken");
+            if let Some(before) = self.large.pass() {
+                tracing::warn!(reason, before, "heartbeat is too large");
+            }
+            raw.details = v1::Details { reason, ..Default::default() }.encode_to_vec();
+        }
         self.direct.send_heartbeat(&raw);
         let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
         self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+        if let Some(echo) = &self.echo {
+            echo.sent();
+        }
     }
 
     /// Sends a release; only after the gate was proved shut (rule R8).
@@ -172,7 +218,7 @@ impl Intake {
     }
 
     fn take(&self, message: v1::SeatMessage) {
-        match check(message) {
+        match FromSeat::try_from(message) {
             Ok(message) if self.is_for_us(&message) => {
                 if let FromSeat::Presence(presence) = &message {
                     self.learn(presence);
@@ -240,13 +286,4 @@ impl Intake {
             changed
         });
     }
-}
-
-fn check(message: v1::SeatMessage) -> Result<FromSeat, DecodeError> {
-    Ok(match message.message {
-        Some(Message::Grant(raw)) => FromSeat::Grant(raw.try_into()?),
-        Some(Message::Revoke(raw)) => FromSeat::Revoke(raw.try_into()?),
-        Some(Message::Presence(presence)) => FromSeat::Presence(presence),
-        None => return Err(DecodeError::Field { field: "message", why: "is missing" }),
-    })
 }

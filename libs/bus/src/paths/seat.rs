@@ -1,33 +1,39 @@
 //! The seat's side: the detector.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::{net::TcpListener, sync::watch};
-use tonic::service::Routes;
 use understudy_wire::{
-    DecodeError, Grant, GroupId, Heartbeat, NodeId, Release, Revoke, Subject,
+    ClusterId, DecodeError, Grant, GroupId, Heartbeat, NodeId, Release, Revoke, Subject,
     v1::{self, seat_message::Message},
 };
 
 use super::dedup::Dedup;
 use crate::{
-    Nats,
-    direct::{DirectServer, FromNode, INBOUND_QUEUE},
+    Nats, Tls,
+    direct::{self, DirectServer, FromNode, INBOUND_QUEUE, Member},
     jetstream::Task,
     nats::{self, SubscribeError, Subscription},
     queue,
     quiet::Quiet,
 };
 
+/// How often a detector tells everybody where it is when nothing has changed: each telling wakes every process of every
+/// node, and a node that starts without addresses hears of all detectors within it.
+const TELL_ALL: Duration = Duration::from_secs(1);
+
 /// What a detector serves.
 pub struct SeatOptions {
     /// Where nodes open their direct streams.
     pub listener: TcpListener,
-    /// What the detector tells of itself; each change is published and told to every stream (see
-    /// [`DirectServer::serve`]).
+    /// What the detector tells of itself; each update is published to rivals for its seat, and what matters to nodes to
+    /// everybody and on every stream (see [`DirectServer::serve`]).
     pub presence: watch::Receiver<v1::Presence>,
-    /// Further gRPC services of the same port, such as health.
-    pub extra: Option<Routes>,
+    /// Our certificate for the direct path; nodes must show theirs. `None`: plain, and anybody may come.
+    pub tls: Option<Tls>,
 }
 
 /// Sends over both paths, never waits.
@@ -49,21 +55,22 @@ impl SeatPaths {
     ) -> Result<(SeatSender, queue::Receiver<FromNode>), SubscribeError> {
         let counters = Arc::clone(nats.counters());
         let (sender, receiver) = queue::bounded("from nodes", INBOUND_QUEUE, counters.inbound_full.clone());
-        let SeatOptions { listener, presence, extra } = options;
+        let SeatOptions { listener, presence, tls } = options;
         let (direct, mut streams) =
-            DirectServer::serve(listener, nats.cluster().clone(), presence.clone(), extra, counters);
+            DirectServer::serve(listener, nats.cluster().clone(), presence.clone(), tls, counters);
         let intake =
             Arc::new(Intake { nats: nats.clone(), sender, dedup: Mutex::default(), quiet: Quiet::default() });
 
         let heartbeats: Subscription<v1::Heartbeat> = nats.subscribe("heartbeat.*.*").await?;
         let releases: Subscription<v1::Release> = nats.subscribe("release.*.*").await?;
         let tasks = [
-            tokio::spawn(Arc::clone(&intake).subscription(heartbeats, |raw| {
-                Heartbeat::try_from(raw).map(|heartbeat| FromNode::Heartbeat(Box::new(heartbeat)))
+            tokio::spawn(Arc::clone(&intake).subscription(heartbeats, |cluster, (group, node), raw| {
+                let heartbeat = Heartbeat::sharing(raw, cluster, group, node)?;
+                Ok(FromNode::Heartbeat(Box::new(heartbeat)))
             })),
             tokio::spawn(
                 Arc::clone(&intake)
-                    .subscription(releases, |raw| Release::try_from(raw).map(FromNode::Release)),
+                    .subscription(releases, |_, _, raw| Release::try_from(raw).map(FromNode::Release)),
             ),
             tokio::spawn(async move {
                 while let Some(message) = streams.recv().await {
@@ -77,11 +84,22 @@ impl SeatPaths {
     }
 }
 
+/// Rivals for the seat hear every update, since neither may grant beside the other for longer than that. Everybody else
+/// is told at once of what matters to them, and of the rest once in [`TELL_ALL`].
 async fn publish_presence(nats: Nats, mut presence: watch::Receiver<v1::Presence>) {
+    let mut told: Option<(Instant, v1::Presence)> = None;
     loop {
         let now = presence.borrow_and_update().clone();
         let seat = u8::try_from(now.seat).unwrap_or(0);
-        nats.publish(&Subject::Detector(seat), &now);
+        if seat > 0 {
+            nats.publish(&Subject::Seat(seat), &now);
+        }
+        let known =
+            told.as_ref().is_some_and(|(at, told)| at.elapsed() < TELL_ALL && !direct::differs(told, &now));
+        if !known {
+            nats.publish(&Subject::Detector(seat), &now);
+            told = Some((Instant::now(), now));
+        }
         if presence.changed().await.is_err() {
             return;
         }
@@ -123,7 +141,7 @@ impl Intake {
     async fn subscription<M: prost::Message + Default>(
         self: Arc<Self>,
         mut subscription: Subscription<M>,
-        check: impl Fn(M) -> Result<FromNode, DecodeError> + Send,
+        check: impl Fn(&ClusterId, &Member, M) -> Result<FromNode, DecodeError> + Send,
     ) {
         while let Some(received) = subscription.next().await {
             let (Subject::Heartbeat(group, node) | Subject::Release(group, node)) = received.subject else {
@@ -131,11 +149,13 @@ impl Intake {
             };
             // Counted where it was decoded.
             let Ok(raw) = received.message else { continue };
-            match check(raw) {
-                Ok(message) => self.admit((group, node), message),
+            let member = (group, node);
+            match check(self.nats.cluster(), &member, raw) {
+                Ok(message) => self.admit(&member, message),
                 Err(error) => {
                     nats::count(self.nats.counters(), &error);
                     if let Some(before) = self.quiet.pass() {
+                        let (group, node) = member;
                         tracing::warn!(%group, %node, %error, before, "message of a node refused");
                     }
                 }
@@ -144,8 +164,8 @@ impl Intake {
     }
 
     /// A node may speak on its own subject only.
-    fn admit(&self, member: (GroupId, NodeId), message: FromNode) {
-        if message.is_from(self.nats.cluster(), &member, self.nats.counters()) {
+    fn admit(&self, member: &Member, message: FromNode) {
+        if message.is_from(self.nats.cluster(), member, self.nats.counters()) {
             self.pass(message);
         } else if let Some(before) = self.quiet.pass() {
             let (group, node) = member;

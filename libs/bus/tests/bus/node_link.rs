@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -129,4 +129,28 @@ async fn a_file_that_is_no_socket_is_not_removed() {
     fs::write(&path, "precious").unwrap();
     assert!(matches!(NodeLinkServer::serve(&path), Err(LinkError::NotASocket(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+/// Needs root, to become another user.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_user_is_not_let_in_even_where_the_file_says_so() {
+    const NOBODY: u32 = 65_534;
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("node.sock");
+    let (_server, mut events) = NodeLinkServer::serve(&socket).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let script = format!(
+        "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({socket:?}); print(len(s.recv(64)))"
+    );
+    let stranger = tokio::task::spawn_blocking(move || {
+        Command::new("python3").args(["-c", &script]).uid(NOBODY).gid(NOBODY).output().unwrap()
+    });
+    let stranger = soon("the stranger's end", stranger).await.unwrap();
+    let (said, told) = (String::from_utf8_lossy(&stranger.stdout), String::from_utf8_lossy(&stranger.stderr));
+    // A server that let it in would have begun with its settings.
+    assert!(said.trim() == "0" || told.contains("ConnectionResetError"), "{said}{told}");
+    assert!(events.try_recv().is_err(), "nobody has attached");
+    let _executor = spawn("executor", &socket);
+    assert_eq!(next(&mut events).await, LinkEvent::Attached);
 }

@@ -3,15 +3,22 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use understudy_bus::{NatsOptions, direct::FromNode, paths::FromSeat};
-use understudy_wire::{Revoke, Slot, v1};
+use prost::Message as _;
+use understudy_bus::{
+    NatsOptions,
+    direct::FromNode,
+    nats::Subscription,
+    paths::{FromSeat, NodeSender, own_heartbeat},
+    queue::Receiver,
+};
+use understudy_wire::{Heartbeat, MAX_MESSAGE, Revoke, Slot, v1};
 
 use crate::support::*;
 
 /// Sends `count` heartbeats and waits for each: how long each took, shortest first.
 async fn latencies(
-    sender: &understudy_bus::paths::NodeSender,
-    inbound: &mut understudy_bus::queue::Receiver<FromNode>,
+    sender: &NodeSender,
+    inbound: &mut Receiver<FromNode>,
     from: u64,
     count: u64,
 ) -> Vec<Duration> {
@@ -74,6 +81,40 @@ async fn what_comes_over_both_paths_comes_once() {
     .await;
 }
 
+/// Sends heartbeats whose details are around the limit, where what the path adds decides, and far above it. A lease
+/// must not end because a node has too much to say of itself: each arrives, without its details if they are too large.
+async fn assert_all_sizes_arrive(sender: &NodeSender, inbound: &mut Receiver<FromNode>) {
+    let mut next = settle(sender, "web-a", inbound, 0).await;
+    let mut cut = 0;
+    for length in (MAX_MESSAGE - 100..MAX_MESSAGE + 8).step_by(3).chain([10 * MAX_MESSAGE]) {
+        next += 1;
+        let details = v1::Details { reason: "x".repeat(length), ..Default::default() }.encode_to_vec();
+        sender.send_heartbeat(&Heartbeat { details, ..heartbeat("web-a", next) });
+        let got = heard(inbound, next).await;
+        let reason = got.details().reason;
+        let whole = reason.len() == length;
+        assert!(whole || reason.starts_with("details left out"), "{length}");
+        cut += usize::from(!whole);
+    }
+    assert!((1..30).contains(&cut), "{cut} were cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_is_too_large_goes_without_its_details() {
+    let mut cluster = Cluster::start(1);
+    let (seat_nats, node_nats) = (client(cluster.urls()).await, client(cluster.urls()).await);
+    connected(&node_nats).await;
+    let mut over_nats = detector(&seat_nats, false).await;
+    let (sender, _from_seats) = member(&node_nats, "web-a", &["127.0.0.1:1"]).await;
+    assert_all_sizes_arrive(&sender, &mut over_nats.inbound).await;
+
+    cluster.servers[0].kill();
+    let mut direct = detector(&seat_nats, false).await;
+    let (sender, _from_seats) = member(&node_nats, "web-a", &[&direct.address]).await;
+    assert_all_sizes_arrive(&sender, &mut direct.inbound).await;
+    assert_eq!(seat_nats.counters().too_large.value(), 0, "a seat refused one");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_nats_down_both_directions_go_direct() {
     let mut cluster = Cluster::start(1);
@@ -123,6 +164,37 @@ async fn a_hung_nats_server_does_not_delay_the_direct_path() {
         detector.sender.grant(&grant("web-a", echo));
         granted(&mut from_seats, echo).await;
     }
+}
+
+/// Without a ping: heartbeats that do not come back tell of a server that hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_leaves_a_server_that_does_not_pass_its_heartbeats_on() {
+    let cluster = Cluster::start(2);
+    let options = NatsOptions {
+        ping_interval: Duration::from_secs(60),
+        ..NatsOptions::new(demo(), "test", vec![cluster.url(0), cluster.url(1)])
+    };
+    let nats = client_with(options).await;
+    let sender = publisher(&nats, "web-a", Duration::from_millis(200)).await;
+    connected(&nats).await;
+    let mut seq = 0;
+    let mut beat = || {
+        seq += 1;
+        sender.send_heartbeat(&heartbeat("web-a", seq));
+    };
+    eventually("echo", async || {
+        beat();
+        (nats.counters().nats_received.value() > 0).then_some(())
+    })
+    .await;
+    let left = nats.server().unwrap();
+    cluster.servers[usize::from(left == "n1")].signal(Signal::SIGSTOP);
+    eventually("another server", async || {
+        beat();
+        (nats.server() != Some(left.clone())).then_some(())
+    })
+    .await;
+    assert_eq!(nats.counters().nats_disconnects.value(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,4 +275,28 @@ async fn strangers_and_impostors_on_nats_are_refused_and_counted() {
     })
     .await;
     assert!(detector.inbound.is_empty());
+}
+
+/// As an executor hears its peers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_in_anothers_name_is_nobodys() {
+    let cluster = Cluster::start(1);
+    let nats = client(cluster.urls()).await;
+    let mut heartbeats: Subscription<v1::Heartbeat> = nats.subscribe("heartbeat.web.*").await.unwrap();
+    subscribed(&nats).await;
+    let raw = raw(cluster.url(0)).await;
+    let own = v1::Heartbeat::from(&heartbeat("web-a", 1));
+    let foreign = v1::Heartbeat { cluster: "other".into(), ..own.clone() };
+    for (node, message) in [("web-b", &own), ("web-a", &foreign), ("web-a", &own)] {
+        let bytes = prost::Message::encode_to_vec(message);
+        raw.publish(format!("understudy.demo.heartbeat.web.{node}"), bytes.into()).await.unwrap();
+    }
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let received = soon("heartbeat", heartbeats.next()).await.unwrap();
+        taken.push(own_heartbeat(&nats, received).map(|heartbeat| heartbeat.node));
+    }
+    assert_eq!(taken, [None, None, Some(node("web-a"))]);
+    let counters = nats.counters();
+    assert_eq!((counters.wrong_name.value(), counters.other_cluster.value()), (1, 1));
 }

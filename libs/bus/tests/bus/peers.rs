@@ -6,31 +6,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Code, Status, Streaming};
 use understudy_bus::{
-    Counters,
     direct::{DirectClient, DirectServer, FromNode},
     grpc::direct_client::DirectClient as Raw,
-    queue::Receiver,
 };
 use understudy_wire::v1::{self, node_message, seat_message};
 
 use crate::support::*;
-
-struct Server {
-    server: DirectServer,
-    inbound: Receiver<FromNode>,
-    address: String,
-    counters: Arc<Counters>,
-    _presence: watch::Sender<v1::Presence>,
-}
-
-async fn server() -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (presence, receiver) = watch::channel(v1::Presence { cluster: "demo".into(), ..Default::default() });
-    let counters = Arc::new(Counters::default());
-    let (server, inbound) = DirectServer::serve(listener, demo(), receiver, None, Arc::clone(&counters));
-    Server { server, inbound, address, counters, _presence: presence }
-}
 
 fn hello(cluster: &str, name: &str) -> v1::Hello {
     v1::Hello { cluster: cluster.into(), group: "web".into(), node: name.into(), grants: true }
@@ -52,7 +33,7 @@ async fn exchange(
 
 #[tokio::test]
 async fn only_a_member_of_this_cluster_gets_a_stream() {
-    let server = server().await;
+    let server = direct_server(None).await;
     let refused = async |message| exchange(&server.address, vec![message]).await.unwrap_err();
     let other = refused(says(node_message::Message::Hello(hello("other", "web-a")))).await;
     assert_eq!(
@@ -70,7 +51,7 @@ async fn only_a_member_of_this_cluster_gets_a_stream() {
 
 #[tokio::test]
 async fn a_stream_speaks_for_its_own_node_only() {
-    let mut server = server().await;
+    let mut server = direct_server(None).await;
     let beat = |heartbeat: v1::Heartbeat| says(node_message::Message::Heartbeat(heartbeat));
     let own = v1::Heartbeat::from(&heartbeat("web-a", 1));
     let messages = vec![
@@ -92,9 +73,9 @@ async fn a_stream_speaks_for_its_own_node_only() {
 
 #[tokio::test]
 async fn ten_megabytes_end_the_stream_and_nothing_else() {
-    let mut server = server().await;
+    let mut server = direct_server(None).await;
     let mut huge = v1::Heartbeat::from(&heartbeat("web-a", 1));
-    huge.details.as_mut().unwrap().reason = "x".repeat(10 * 1024 * 1024);
+    huge.details = vec![0; 10 * 1024 * 1024];
     let hello = says(node_message::Message::Hello(hello("demo", "web-a")));
     let _bad = exchange(&server.address, vec![hello.clone(), says(node_message::Message::Heartbeat(huge))])
         .await
@@ -108,7 +89,7 @@ async fn ten_megabytes_end_the_stream_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_does_not_read_delays_no_other() {
-    let server = server().await;
+    let server = direct_server(None).await;
     let hello = |name| vec![says(node_message::Message::Hello(hello("demo", name)))];
     let _stuck = exchange(&server.address, hello("web-a")).await.unwrap();
     let mut reading = exchange(&server.address, hello("web-b")).await.unwrap();
@@ -137,9 +118,9 @@ async fn a_node_that_does_not_read_delays_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_detector_that_comes_back_gets_its_stream_back() {
-    let first = server().await;
+    let first = direct_server(None).await;
     let (_addresses, following) = watch::channel(BTreeSet::from([first.address.clone()]));
-    let (client, mut messages) = DirectClient::start(hello("demo", "web-a"), following, Arc::default());
+    let (client, mut messages) = DirectClient::start(hello("demo", "web-a"), None, following, Arc::default());
     eventually("stream", async || (first.server.streams() == 1).then_some(())).await;
     let told = soon("presence", messages.recv()).await.unwrap();
     assert!(matches!(told.message, Some(seat_message::Message::Presence(_))));
@@ -161,7 +142,7 @@ async fn closing_gives_up_on_a_hung_detector_in_time() {
     let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = hung.local_addr().unwrap().to_string();
     let (_addresses, following) = watch::channel(BTreeSet::from([address]));
-    let (client, _messages) = DirectClient::start(hello("demo", "web-a"), following, Arc::default());
+    let (client, _messages) = DirectClient::start(hello("demo", "web-a"), None, following, Arc::default());
     client.send_release(&v1::Release::from(&release("web-a", 3)));
     let started = std::time::Instant::now();
     client.close(Duration::from_millis(100)).await;

@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     net::{Ipv4Addr, TcpStream},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -20,12 +19,13 @@ use nix::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch};
 use understudy_bus::{
-    Counters, Nats, NatsOptions, NatsState,
-    direct::FromNode,
+    Counters, Nats, NatsOptions, NatsState, Tls,
+    direct::{DirectServer, FromNode},
     nats::Subscription,
     paths::{FromSeat, NodeOptions, NodePaths, NodeSender, SeatOptions, SeatPaths, SeatSender},
     queue::Receiver,
 };
+use understudy_lab::{tool, wait_until, wait_until_async};
 use understudy_wire::{
     BootId, BootTime, ClusterId, Epoch, Grant, GroupId, Health, Heartbeat, Holder, Incarnation, NodeId,
     Release, Seat, Slot, StandbyKind, Subject, v1,
@@ -34,35 +34,14 @@ use understudy_wire::{
 /// Nothing here takes longer unless it is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Polls until `check` gives something.
-pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = check().await {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+/// Asks until `check` gives something.
+pub(crate) async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
+    wait_until_async(what, DEADLINE, check).await.unwrap()
 }
 
 /// Waits for `future`, with the deadline.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
-}
-
-fn binary() -> PathBuf {
-    if let Some(path) = env::var_os("UNDERSTUDY_NATS_SERVER") {
-        return path.into();
-    }
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let candidates =
-        [own].into_iter().chain(env::split_paths(&path).map(|folder| folder.join("nats-server")));
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("no nats-server: run scripts/install-tools, or name one in UNDERSTUDY_NATS_SERVER")
 }
 
 /// A process that ends with the test, however that ends.
@@ -136,7 +115,7 @@ impl Cluster {
     fn spawn(&self, index: u8) -> Process {
         let path = self.dir.path();
         let log = fs::File::create(path.join(format!("{index}.log"))).unwrap();
-        let child = Command::new(binary())
+        let child = Command::new(tool("nats-server").unwrap())
             .arg("-c")
             .arg(path.join(format!("{index}.conf")))
             .stdout(Stdio::null())
@@ -146,11 +125,11 @@ impl Cluster {
     }
 
     fn wait(&self, index: u8) {
-        let until = Instant::now() + DEADLINE;
-        while TcpStream::connect((self.ip(index), 4222)).is_err() {
+        let address = (self.ip(index), 4222);
+        let listens = wait_until("it to listen", DEADLINE, || TcpStream::connect(address).is_ok());
+        if let Err(error) = listens {
             let log = fs::read_to_string(self.dir.path().join(format!("{index}.log")));
-            assert!(Instant::now() < until, "nats-server {index} does not listen: {log:?}");
-            std::thread::sleep(Duration::from_millis(5));
+            panic!("nats-server {index}: {error}: {log:?}");
         }
     }
 
@@ -228,7 +207,7 @@ pub(crate) fn heartbeat(name: &str, seq: u64) -> Heartbeat {
         claims: vec![],
         known: vec![],
         releases: vec![],
-        details: v1::Details::default(),
+        details: Vec::new(),
     }
 }
 
@@ -276,28 +255,55 @@ pub(crate) async fn detector(nats: &Nats, advertise: bool) -> Detector {
         address: if advertise { address.clone() } else { String::new() },
         ..Default::default()
     });
-    let options = SeatOptions { listener, presence: receiver, extra: None };
+    let options = SeatOptions { listener, presence: receiver, tls: None };
     let (sender, inbound) = SeatPaths::open(nats, options).await.unwrap();
     Detector { sender, inbound, address, presence }
 }
 
+/// A detector's end of the direct path alone.
+pub(crate) struct DirectEnd {
+    pub(crate) server: DirectServer,
+    pub(crate) inbound: Receiver<FromNode>,
+    pub(crate) address: String,
+    pub(crate) counters: Arc<Counters>,
+    _presence: watch::Sender<v1::Presence>,
+}
+
+pub(crate) async fn direct_server(tls: Option<Tls>) -> DirectEnd {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (presence, receiver) = watch::channel(v1::Presence { cluster: "demo".into(), ..Default::default() });
+    let counters = Arc::new(Counters::default());
+    let (server, inbound) = DirectServer::serve(listener, demo(), receiver, tls, Arc::clone(&counters));
+    DirectEnd { server, inbound, address, counters, _presence: presence }
+}
+
 pub(crate) async fn member(nats: &Nats, name: &str, detectors: &[&str]) -> (NodeSender, Receiver<FromSeat>) {
     let detectors: BTreeSet<String> = detectors.iter().map(ToString::to_string).collect();
-    let options = NodeOptions { group: web(), node: node(name), detectors, grants: true };
+    let options =
+        NodeOptions { group: web(), node: node(name), detectors, grants: true, echo: None, tls: None };
     NodePaths::open(nats, options).await.unwrap()
 }
 
+/// A publisher, whose own heartbeats are to come back within `echo`.
+pub(crate) async fn publisher(nats: &Nats, name: &str, echo: Duration) -> NodeSender {
+    let (group, node) = (web(), node(name));
+    let options =
+        NodeOptions { group, node, detectors: BTreeSet::new(), grants: false, echo: Some(echo), tls: None };
+    NodePaths::open(nats, options).await.unwrap().0
+}
+
 /// Waits for the heartbeat `seq` of anybody; what comes before it is dropped.
-pub(crate) async fn heard(inbound: &mut Receiver<FromNode>, seq: u64) {
+pub(crate) async fn heard(inbound: &mut Receiver<FromNode>, seq: u64) -> Heartbeat {
     soon("heartbeat", async {
         loop {
             match inbound.recv().await.expect("the detector is open") {
-                FromNode::Heartbeat(heartbeat) if heartbeat.seq == seq => return,
+                FromNode::Heartbeat(heartbeat) if heartbeat.seq == seq => return *heartbeat,
                 FromNode::Heartbeat(_) | FromNode::Release(_) => {}
             }
         }
     })
-    .await;
+    .await
 }
 
 /// Waits for the grant that echoes `echo`; what comes before it is dropped.

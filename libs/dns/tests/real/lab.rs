@@ -3,35 +3,29 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use understudy_dns::{Algorithm, Desired, Family, TsigKey, Zone, resolve};
+pub(crate) use understudy_lab::Software;
+use understudy_lab::{Invocation, KEY_ALGORITHM, KEY_NAME, KEY_SECRET, wait_until_async};
 
 /// Longest wait for a state that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const NAME: &str = "web.ha.test.";
-const SECRET: &str = "dW5kZXJzdHVkeS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg=";
 const PORT: u16 = 5300;
-
-/// Which server software.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Software {
-    Knot,
-    Bind,
-}
 
 /// A name server with zone `ha.test.`, on its own loopback address. Ends when dropped, also on panic.
 pub(crate) struct Server {
     software: Software,
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    invocation: Invocation,
     process: Option<Child>,
 }
 
@@ -43,18 +37,8 @@ impl Server {
             Software::Knot => SocketAddr::from((own_address(), PORT)),
             Software::Bind => own_port(),
         };
-        let path = folder.path();
-        // Knot refuses every update (SERVFAIL) when its database folder is missing.
-        std::fs::create_dir(path.join("db")).unwrap();
-        let soa = "@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n";
-        let zone = format!("$ORIGIN ha.test.\n$TTL 5\n{soa}{records}\n");
-        std::fs::write(path.join("zone"), zone).unwrap();
-        let config = match software {
-            Software::Knot => knot_config(path, address),
-            Software::Bind => bind_config(path, address),
-        };
-        std::fs::write(path.join("config"), config).unwrap();
-        Self { software, folder, address, process: None }
+        let invocation = software.prepare(folder.path(), &[address], records).unwrap();
+        Self { software, folder, address, invocation, process: None }
     }
 
     /// Prepares, starts, and waits until it answers.
@@ -70,27 +54,18 @@ impl Server {
 
     /// Starts it with more environment, such as what shifts its clock, and waits until it answers.
     pub(crate) async fn start_with(&mut self, environment: &[(&str, &str)]) {
-        let config = self.folder.path().join("config");
-        let config = config.to_str().unwrap();
-        let words: &[&str] = match self.software {
-            Software::Knot => &["knotd", "-c", config],
-            Software::Bind => &["named", "-g", "-c", config],
-        };
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
-        command.envs(environment.iter().copied()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.process = Some(command.spawn().expect("the name server must be installed"));
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        let mut command = Command::new(&self.invocation.program);
+        command.args(&self.invocation.arguments).envs(environment.iter().copied()).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+        let answers = async || {
             let limit = Duration::from_millis(100);
-            if let Ok(found) = resolve(self.address, "ns.ha.test.", Family::Ipv4, limit).await
-                && !found.is_empty()
-            {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no answer from {:?}: {}", self.software, self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            let found = resolve(self.address, "ns.ha.test.", Family::Ipv4, limit).await;
+            found.is_ok_and(|found| !found.is_empty())
+        };
+        if let Err(error) = wait_until_async("an answer", PATIENCE, answers).await {
+            panic!("{:?}: {error}: {}", self.software, self.log());
         }
     }
 
@@ -104,17 +79,15 @@ impl Server {
     /// Throws away what it has learned since it was prepared, as a restore from an old backup would.
     pub(crate) fn forget(&mut self) {
         self.stop();
-        let fresh = Self::prepared(self.software, "");
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 std::fs::remove_dir_all(&path).unwrap();
-                std::fs::create_dir(&path).unwrap();
-            } else if path.file_name().is_some_and(|name| name != "config") {
+            } else {
                 std::fs::remove_file(&path).unwrap();
             }
         }
-        std::fs::copy(fresh.folder.path().join("zone"), self.folder.path().join("zone")).unwrap();
+        self.invocation = self.software.prepare(self.folder.path(), &[self.address], "").unwrap();
     }
 
     pub(crate) fn log(&self) -> String {
@@ -144,7 +117,7 @@ impl Server {
         let (ip, port) = (self.address.ip(), self.address.port());
         let script = format!("server {ip} {port}\nzone ha.test.\n{line}\nsend\nquit\n");
         let mut client = Command::new("knsupdate")
-            .args(["-y", &format!("hmac-sha256:ha-key:{SECRET}")])
+            .args(["-y", &format!("{KEY_ALGORITHM}:{KEY_NAME}:{KEY_SECRET}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -188,43 +161,13 @@ fn own_port() -> SocketAddr {
     }
 }
 
-fn knot_config(path: &Path, address: SocketAddr) -> String {
-    let path = path.display();
-    format!(
-        "server:\n    rundir: {path}\n    listen: {ip}@{port}\n    udp-workers: 1\n    tcp-workers: 1\n    \
-             background-workers: 1\n\
-         control:\n    listen: {path}/control\n\
-         log:\n  - target: stderr\n    any: info\n\
-         database:\n    storage: {path}/db\n    journal-db-max-size: 16M\n    kasp-db-max-size: 8M\n    \
-             timer-db-max-size: 8M\n\
-         key:\n  - id: ha-key\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
-         acl:\n  - id: update\n    key: ha-key\n    action: update\n\
-         zone:\n  - domain: ha.test\n    file: {path}/zone\n    acl: update\n    zonefile-load: whole\n",
-        ip = address.ip(),
-        port = address.port(),
-    )
-}
-
-fn bind_config(path: &Path, address: SocketAddr) -> String {
-    let path = path.display();
-    format!(
-        "options {{ directory \"{path}\"; pid-file \"{path}/pid\"; session-keyfile \"{path}/session\";\n\
-           listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }}; recursion no; dnssec-validation no; }};\n\
-         controls {{ }};\n\
-         key ha-key {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
-         zone ha.test {{ type primary; file \"{path}/zone\"; update-policy {{ grant ha-key zonesub ANY; }}; }};\n",
-        ip = address.ip(),
-        port = address.port(),
-    )
-}
-
 pub(crate) fn key() -> TsigKey {
-    TsigKey::new("ha-key", Algorithm::HmacSha256, SECRET).unwrap()
+    TsigKey::new(KEY_NAME, Algorithm::HmacSha256, KEY_SECRET).unwrap()
 }
 
 pub(crate) fn zone(servers: &[SocketAddr]) -> Zone {
     Zone {
-        servers: servers.to_vec(),
+        servers: servers.iter().map(SocketAddr::to_string).collect(),
         origin: "ha.test.".to_owned(),
         key: Some(key()),
         ttl: 5,
@@ -339,13 +282,4 @@ impl Gate {
 
 fn is_update(message: &[u8]) -> bool {
     message.len() > 2 && (message[2] >> 3) & 0xf == 5
-}
-
-/// Waits until `check` holds.
-pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !check() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

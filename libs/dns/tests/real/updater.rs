@@ -1,12 +1,15 @@
 //! The background updater: never in the way, never giving up, never going back.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 use understudy_dns::{Answer, DnsError, Outcome, Timing, Updater, Zone, apply};
+use understudy_lab::wait_until_async;
 
-use crate::lab::{NAME, PATIENCE, Server, Software, desired, eventually, own_address, zone};
+use crate::lab::{Fate, Forwarder, NAME, PATIENCE, Server, Software, Way, desired, own_address, zone};
 
 const TIMING: Timing = Timing {
     retry_min: Duration::from_millis(20),
@@ -25,7 +28,7 @@ async fn next(outcomes: &mut Receiver<Outcome>) -> Outcome {
 async fn next_of(outcomes: &mut Receiver<Outcome>, server: SocketAddr) -> Outcome {
     loop {
         let outcome = next(outcomes).await;
-        if outcome.server == server {
+        if outcome.server == server.to_string() {
             return outcome;
         }
     }
@@ -72,7 +75,7 @@ async fn silent_server_delays_no_other() {
     for epoch in 1..=5 {
         updater.set(desired(0, epoch, &["10.0.0.7"])).unwrap();
         let outcome = next(&mut outcomes).await;
-        assert_eq!((outcome.server, outcome.epoch), (up.address, epoch));
+        assert_eq!((outcome.server, outcome.epoch), (up.address.to_string(), epoch));
         assert_eq!(outcome.result.unwrap(), Answer::Applied);
     }
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -90,7 +93,8 @@ async fn server_that_is_behind_is_brought_up_to_date() {
     updater.set(desired(0, 4, &["10.0.0.1"])).unwrap();
     for _ in 0..2 {
         let outcome = next(&mut outcomes).await;
-        let expected = if outcome.server == ahead.address { Answer::AlreadyThere } else { Answer::Applied };
+        let expected =
+            if outcome.server == ahead.address.to_string() { Answer::AlreadyThere } else { Answer::Applied };
         assert_eq!(outcome.result.unwrap(), expected);
     }
     assert_eq!(behind.dig(NAME, "A"), ["10.0.0.1"]);
@@ -105,7 +109,8 @@ async fn server_restored_from_old_data_is_brought_up_to_date() {
     assert_eq!(next(&mut outcomes).await.result.unwrap(), Answer::Applied);
     server.forget();
     server.start().await;
-    eventually("the record is back", || server.dig(NAME, "A") == ["10.0.0.4"]).await;
+    let is_back = async || server.dig(NAME, "A") == ["10.0.0.4"];
+    wait_until_async("the record to be back", PATIENCE, is_back).await.unwrap();
     loop {
         // The failures while it was away come first.
         let outcome = next(&mut outcomes).await;
@@ -114,6 +119,32 @@ async fn server_restored_from_old_data_is_brought_up_to_date() {
             break;
         }
     }
+}
+
+/// Elsewhere a record that looks other than expected is deleted and made anew in every cycle, and every cycle is a burst.
+#[tokio::test]
+async fn looking_again_writes_nothing() {
+    let server = Server::running(Software::Knot, "").await;
+    let (looks, updates) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (looked, updated) = (looks.clone(), updates.clone());
+    let count = move |way, update| {
+        if way == Way::Request {
+            let counter = if update { &updated } else { &looked };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        Fate::Pass
+    };
+    let path = Forwarder::start(server.address, count).await;
+    let timing = Timing { recheck: Duration::from_millis(10), ..TIMING };
+    let (updater, mut outcomes) = Updater::start(zone(&[path.address]), timing);
+    updater.set(desired(0, 4, &["10.0.0.4"])).unwrap();
+    assert_eq!(next(&mut outcomes).await.result.unwrap(), Answer::Applied);
+    let serial = server.serial();
+    // Three questions a look.
+    let has_looked = async || looks.load(Ordering::Relaxed) >= 90;
+    wait_until_async("it to look thirty times", PATIENCE, has_looked).await.unwrap();
+    assert_eq!((updates.load(Ordering::Relaxed), server.serial()), (1, serial));
+    assert!(outcomes.try_recv().is_err(), "no news is reported as news");
 }
 
 #[tokio::test]

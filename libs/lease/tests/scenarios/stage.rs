@@ -18,6 +18,7 @@ struct Node {
     holder: Holder,
     beats: u64,
     health: Health,
+    priority: i32,
     alive: bool,
     mute: bool,
     deaf: bool,
@@ -60,10 +61,6 @@ impl Stage {
         }
     }
 
-    pub(crate) fn into_trace(self) -> String {
-        self.trace
-    }
-
     fn at(&self) -> BootTime {
         BootTime(self.now * 1_000_000)
     }
@@ -83,41 +80,6 @@ impl Stage {
         word.parse::<usize>().expect("the script names a seat") - 1
     }
 
-    /// One line of a script.
-    pub(crate) fn command(&mut self, line: &str) {
-        self.say(&format!("> {line}"));
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            ["node", name] => self.start_node(name),
-            ["seat", seat] => self.start_seat(Self::seat(seat)),
-            ["crash", "seat", seat] => self.detectors[Self::seat(seat)].seat = None,
-            ["away", seat] => self.detectors[Self::seat(seat)].away = Some(Vec::new()),
-            ["back", seat] => self.back(Self::seat(seat)),
-            ["rival", seat] => self.with_seat(Self::seat(seat), |seat, now| seat.handle_rival(now)),
-            ["store", word] => self.store_up = word == "up",
-            ["fenced", name] => {
-                let node = NodeId::new(name).unwrap();
-                (0..3).for_each(|seat| {
-                    self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1)));
-                });
-            }
-            ["maintenance", name] => {
-                let nodes = BTreeSet::from([NodeId::new(name).unwrap()]);
-                (0..3).for_each(|seat| {
-                    self.with_seat(seat, |seat, now| seat.handle_maintenance(now, nodes.clone()));
-                });
-            }
-            ["damped", name, seat] => {
-                let nodes = BTreeSet::from([NodeId::new(name).unwrap()]);
-                self.with_seat(Self::seat(seat), |seat, now| seat.handle_damped(now, nodes));
-            }
-            ["switchover", name] => self.give_up(name, None),
-            ["switchover", name, to] => self.give_up(name, Some(to)),
-            [word, name] => self.tell_node(word, name),
-            _ => panic!("no such command: {line}"),
-        }
-    }
-
     fn tell_node(&mut self, word: &str, name: &str) {
         let index = self.node(name);
         let node = &mut self.nodes[index];
@@ -129,6 +91,7 @@ impl Stage {
             "speaks" => node.mute = false,
             "unhealthy" => node.health = Health::Unhealthy,
             "healthy" => node.health = Health::Healthy,
+            "prefer" => node.priority = 1,
             "hold-back" => node.hold_back = true,
             "let-go" => {
                 node.hold_back = false;
@@ -156,6 +119,7 @@ impl Stage {
             incarnation,
             beats: known.map_or(0, |index| self.nodes[index].beats),
             health: Health::Healthy,
+            priority: known.map_or(0, |index| self.nodes[index].priority),
             alive: true,
             mute: false,
             deaf: false,
@@ -316,7 +280,7 @@ impl Stage {
             health: node.health,
             standby: StandbyKind::Hot,
             ready: node.health == Health::Healthy,
-            priority: 0,
+            priority: node.priority,
             claims: node.holder.claims(now),
             known: node.holder.known(),
             releases: if node.held_back.is_some() { Vec::new() } else { node.holder.releases() },
@@ -329,9 +293,11 @@ impl Stage {
             }
         }
     }
+}
 
+impl understudy_golden::Stage for Stage {
     /// Millisecond by millisecond up to `ms` after the start.
-    pub(crate) fn advance(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64) {
         while self.now < 10_000 + ms {
             self.now += 1;
             let now = self.at();
@@ -354,5 +320,48 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// One line of a script.
+    fn command(&mut self, line: &str) {
+        self.say(&format!("> {line}"));
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["node", name] => self.start_node(name),
+            ["seat", seat] => self.start_seat(Self::seat(seat)),
+            ["crash", "seat", seat] => self.detectors[Self::seat(seat)].seat = None,
+            ["away", seat] => self.detectors[Self::seat(seat)].away = Some(Vec::new()),
+            ["back", seat] => self.back(Self::seat(seat)),
+            ["rival", seat] => self.with_seat(Self::seat(seat), |seat, now| seat.handle_rival(now)),
+            ["store", word] => self.store_up = word == "up",
+            ["fenced", name] => {
+                let node = NodeId::new(name).unwrap();
+                (0..3).for_each(|seat| {
+                    self.with_seat(seat, |seat, now| seat.handle_fenced(now, &node, BootId(1)));
+                });
+            }
+            ["maintenance", name] => {
+                let nodes = BTreeSet::from([NodeId::new(name).unwrap()]);
+                (0..3).for_each(|seat| {
+                    self.with_seat(seat, |seat, now| seat.handle_maintenance(now, nodes.clone()));
+                });
+            }
+            ["size", open, seat] => {
+                let open = open.parse().ok();
+                self.with_seat(Self::seat(seat), |seat, now| seat.handle_size(now, open));
+            }
+            ["damped", name, seat] => {
+                let nodes = BTreeSet::from([NodeId::new(name).unwrap()]);
+                self.with_seat(Self::seat(seat), |seat, now| seat.handle_damped(now, nodes));
+            }
+            ["switchover", name] => self.give_up(name, None),
+            ["switchover", name, to] => self.give_up(name, Some(to)),
+            [word, name] => self.tell_node(word, name),
+            _ => panic!("no such command: {line}"),
+        }
+    }
+
+    fn into_trace(self) -> String {
+        self.trace
     }
 }

@@ -1,8 +1,9 @@
 //! What services ask of a configuration.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use data_encoding::BASE64;
+use ipnet::IpNet;
 use understudy_wire::{GroupId, NodeId};
 
 use super::{
@@ -62,6 +63,12 @@ impl Config {
         Some((name.as_str(), group))
     }
 
+    /// The VIPs of this node's group.
+    pub(crate) fn own_vips(&self) -> Vec<IpNet> {
+        let group = self.own_entry().map(|(_, group)| group);
+        group.into_iter().flat_map(|group| &group.slots).flat_map(|slot| slot.vips.clone()).collect()
+    }
+
     fn own_entry(&self) -> Option<(&GroupId, &Group)> {
         match &self.node.group {
             Some(name) => self.groups.get_key_value(name),
@@ -106,10 +113,18 @@ impl Nats {
         let Some(user) = &self.user else { return Ok(None) };
         let password = match (&self.password, &self.password_file) {
             (Some(password), _) => password.clone(),
-            (None, Some(file)) => first_line("nats.password_file", file)?,
+            (None, Some(file)) => Secret::read("nats.password_file", file)?,
             (None, None) => Secret::new(""),
         };
         Ok(Some((user, password)))
+    }
+
+    /// Seed of the nkey; `None` without `nkey_file`.
+    ///
+    /// # Errors
+    /// When `nkey_file` cannot be read.
+    pub fn seed(&self) -> Result<Option<Secret>, SecretError> {
+        self.nkey_file.as_deref().map(|file| Secret::read("nats.nkey_file", file)).transpose()
     }
 }
 
@@ -120,7 +135,7 @@ impl TsigKey {
     /// When `secret_file` cannot be read or the secret is not base64.
     pub fn bytes(&self) -> Result<Vec<u8>, SecretError> {
         let (key, secret) = match (&self.secret, &self.secret_file) {
-            (None, Some(file)) => ("dns.key.secret_file", first_line("dns.key.secret_file", file)?),
+            (None, Some(file)) => ("dns.key.secret_file", Secret::read("dns.key.secret_file", file)?),
             (secret, _) => ("dns.key.secret", secret.clone().unwrap_or_else(|| Secret::new(""))),
         };
         let bytes = BASE64.decode(secret.expose().trim().as_bytes()).ok().filter(|bytes| !bytes.is_empty());
@@ -128,8 +143,24 @@ impl TsigKey {
     }
 }
 
-fn first_line(key: &'static str, file: &Path) -> Result<Secret, SecretError> {
-    let unreadable = |source| SecretError::Unreadable { key, file: file.display().to_string(), source };
-    let text = fs::read_to_string(file).map_err(unreadable)?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+impl Secret {
+    /// First line of the file that `key` names.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(key: &'static str, file: &Path) -> Result<Self, SecretError> {
+        let unreadable = |source| SecretError::Unreadable { key, file: file.display().to_string(), source };
+        let text = fs::read_to_string(file).map_err(unreadable)?;
+        warn_if_open(key, file);
+        Ok(Self::new(text.lines().next().unwrap_or_default().trim()))
+    }
+}
+
+/// Says so when every user of this host may read a secret. A warning only: containers are often given secrets so, and
+/// have no other users.
+pub(crate) fn warn_if_open(key: &str, file: &Path) {
+    const OTHERS: u32 = 0o004;
+    if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & OTHERS != 0) {
+        tracing::warn!(file = %file.display(), "{key}: every user of this host can read it; chmod 600");
+    }
 }

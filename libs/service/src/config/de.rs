@@ -12,7 +12,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::tree::{Segment, Tree, Value};
+use super::tree::{SENSITIVE, Segment, Tree, Value};
 
 /// Why the tree does not fit the schema.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) enum FaultKind {
     Missing(&'static str),
     /// The value at the path is not right.
     Wrong(String),
+    /// The key is unknown in a table that takes a secret: its value may be that secret, under a misspelt name.
+    WrongBesideSecret(String),
 }
 
 impl Fault {
@@ -49,7 +51,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             FaultKind::Missing(key) => write!(f, "{key} is missing"),
-            FaultKind::Wrong(message) => f.write_str(message),
+            FaultKind::Wrong(message) | FaultKind::WrongBesideSecret(message) => f.write_str(message),
         }
     }
 }
@@ -79,7 +81,11 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::wrong(format!("unknown key; known here: {}", expected.join(", ")))
+        let message = format!("unknown key; known here: {}", expected.join(", "));
+        if expected.iter().any(|key| SENSITIVE.contains(key)) {
+            return Self { reversed: Vec::new(), kind: FaultKind::WrongBesideSecret(message) };
+        }
+        Self::wrong(message)
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {

@@ -1,11 +1,15 @@
 //! `[group.<name>]`: what one redundancy group holds.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use understudy_wire::NodeId;
 
-use super::types::{self, DnsName, Endpoint, Port};
+use super::{
+    scaling::Scaling,
+    types::{self, DnsName, Endpoint, Port},
+};
 
 /// One redundancy group.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -15,6 +19,8 @@ pub struct Group {
     pub active: u16,
     /// M: nodes that wait.
     pub standby: u16,
+    /// Nodes that get credentials of this group. Nothing else looks at it: a node with a credential may come and go.
+    pub members: BTreeSet<NodeId>,
     /// How many other nodes must see the holder behind a VIP before a takeover counts as proved; without it half
     /// of the others that are heard, rounded up.
     pub witnesses: Option<u16>,
@@ -29,10 +35,15 @@ pub struct Group {
     /// Checks of the workload.
     #[serde(rename = "check")]
     pub checks: Vec<Check>,
+    /// Load signals of its own, for the autoscaler.
+    #[serde(rename = "signal")]
+    pub signals: Vec<SignalConfig>,
     /// Commands that move the workload between its states.
     pub hooks: Hooks,
     /// Flap damping.
     pub flap: Flap,
+    /// What the autoscaler keeps it at; `None`: nothing starts or stops its nodes.
+    pub scaling: Option<Scaling>,
 }
 
 impl Default for Group {
@@ -40,13 +51,16 @@ impl Default for Group {
         Self {
             active: 1,
             standby: 1,
+            members: BTreeSet::new(),
             witnesses: None,
             failback: None,
             ports: Vec::new(),
             slots: Vec::new(),
             checks: Vec::new(),
+            signals: Vec::new(),
             hooks: Hooks::default(),
             flap: Flap::default(),
+            scaling: None,
         }
     }
 }
@@ -80,6 +94,68 @@ pub enum RecordAddress {
     Vip,
     /// The record holds the holder's own address.
     Node,
+}
+
+/// `[[group.<name>.signal]]`: a load signal that its nodes read and put into their heartbeats.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "RawSignal")]
+pub struct SignalConfig {
+    /// What targets call it.
+    pub name: String,
+    /// Where it comes from.
+    pub source: SignalSource,
+    /// Time between two readings.
+    pub interval: Duration,
+    /// How long one reading may take.
+    pub timeout: Duration,
+}
+
+/// Where a load signal comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignalSource {
+    /// A metric on a page in Prometheus's text format, summed over its labels.
+    Metric {
+        /// `http://host[:port]/path`
+        url: String,
+        /// Its name.
+        metric: String,
+    },
+    /// What a command prints: program and arguments, no shell.
+    Command(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSignal {
+    name: String,
+    url: Option<String>,
+    metric: Option<String>,
+    command: Option<Vec<String>>,
+    #[serde(default = "RawSignal::second", with = "humantime_serde")]
+    interval: Duration,
+    #[serde(default = "RawSignal::second", with = "humantime_serde")]
+    timeout: Duration,
+}
+
+impl RawSignal {
+    /// As often as the load of the host is read.
+    fn second() -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+impl TryFrom<RawSignal> for SignalConfig {
+    type Error = String;
+
+    fn try_from(raw: RawSignal) -> Result<Self, String> {
+        let RawSignal { name, url, metric, command, interval, timeout } = raw;
+        let source = match (url, metric, command) {
+            (Some(url), Some(metric), None) => SignalSource::Metric { url, metric },
+            (None, None, Some(command)) => SignalSource::Command(command),
+            _ => return Err(format!("signal {name:?}: needs url and metric, or command, and not both")),
+        };
+        Ok(Self { name, source, interval, timeout })
+    }
 }
 
 /// `[[group.<name>.check]]`: one check of the workload.

@@ -8,16 +8,13 @@ use super::{
     check,
     de::{Fault, FaultKind},
     group::{CHECK_KEYS, CHECK_KINDS},
-    problem::{ConfigErrors, Origin, Problem, Report},
+    problem::{ConfigErrors, MAX_PROBLEMS, Origin, Problem, Report},
     schema::Config,
-    tree::{Path as KeyPath, Segment, Tree, Value},
+    tree::{HIDDEN, Path as KeyPath, Segment, Tree, Value},
 };
 
 /// Longest file that is read: a configuration has some kilobytes, so this is another file by mistake.
 const MAX_FILE: u64 = 1 << 20;
-
-/// After so many mistakes the rest is not worth reading.
-const MAX_PROBLEMS: usize = 64;
 
 impl Config {
     /// Reads defaults < file < environment and checks the whole.
@@ -123,7 +120,8 @@ impl Loading {
     fn amend(&mut self, fault: &Fault) -> Option<()> {
         let path = fault.path();
         match &fault.kind {
-            FaultKind::Wrong(message) => self.take_out(&path, message),
+            FaultKind::Wrong(message) => self.take_out(&path, message, false),
+            FaultKind::WrongBesideSecret(message) => self.take_out(&path, message, true),
             FaultKind::Missing(field) => {
                 let mut missing = path.clone();
                 missing.push(Segment::Key((*field).to_owned()));
@@ -153,10 +151,10 @@ impl Loading {
         Some(())
     }
 
-    fn take_out(&mut self, path: &[Segment], message: &str) -> Option<()> {
+    fn take_out(&mut self, path: &[Segment], message: &str, hidden: bool) -> Option<()> {
         let removed = self.tree.remove(path)?;
         let key = KeyPath(path).to_string();
-        let value = removed.shown(path);
+        let value = removed.shown(path).map(|value| if hidden { HIDDEN.to_owned() } else { value });
         // Errors of names repeat the value, which the line shows already.
         let quoted = value.as_ref().map(|value| format!("{value}: "));
         let message = quoted.and_then(|quoted| message.split_once(&quoted)).map_or(message, |(_, rest)| rest);
@@ -189,7 +187,7 @@ impl Loading {
             }
         }
         for (path, message) in wrong {
-            self.take_out(&path, &message);
+            self.take_out(&path, &message, false);
         }
     }
 }

@@ -11,17 +11,27 @@ mod environment;
 mod group;
 mod load;
 mod problem;
+mod scaling;
 mod schema;
 mod tree;
 mod types;
 
+pub(crate) use access::warn_if_open;
 pub use access::{Member, SecretError};
 pub use check::{RoundTripTooLong, check_round_trip};
 pub use environment::environment;
-pub use group::{Check, CheckKind, Flap, Group, Hook, Hooks, ProcessRef, RecordAddress, SlotConfig};
+pub use group::{
+    Check, CheckKind, Flap, Group, Hook, Hooks, ProcessRef, RecordAddress, SignalConfig, SignalSource,
+    SlotConfig,
+};
 pub use load::validate;
 pub use problem::{ConfigErrors, Origin, Problem, Report};
+pub use scaling::{
+    Autoscaler, Driver, ForecastConfig, RepairConfig, Scaling, ScheduleConfig, SharedConfig, TargetConfig,
+    Template,
+};
 pub use schema::{
-    Config, Detector, Dns, Gate, Http, Lease, Nats, Node, Realtime, Telemetry, TsigAlgorithm, TsigKey,
+    Access, Config, Detector, Dns, Gate, Http, Lease, Nats, Node, Realtime, Telemetry, Tls, TsigAlgorithm,
+    TsigKey,
 };
 pub use types::{DnsName, Endpoint, Port, Protocol, Secret};

@@ -2,6 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+/// After so many mistakes the rest is not worth reading.
+pub(super) const MAX_PROBLEMS: usize = 64;
+
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

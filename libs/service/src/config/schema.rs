@@ -12,6 +12,7 @@ use understudy_wire::{ClusterId, GroupId, NodeId, StandbyKind};
 
 use super::{
     group::Group,
+    scaling::Autoscaler,
     types::{self, DnsName, Endpoint, Secret},
 };
 
@@ -36,6 +37,9 @@ pub struct Config {
     /// Redundancy groups, `[group.<name>]`.
     #[serde(default, rename = "group")]
     pub groups: BTreeMap<GroupId, Group>,
+    /// The autoscaler.
+    #[serde(default)]
+    pub autoscaler: Autoscaler,
     /// This node.
     #[serde(default)]
     pub node: Node,
@@ -45,6 +49,12 @@ pub struct Config {
     /// Metrics and health pages.
     #[serde(default)]
     pub http: Http,
+    /// Certificate of this process.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Who may come in.
+    #[serde(default)]
+    pub access: Access,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -59,7 +69,7 @@ pub struct Config {
 pub struct Nats {
     /// `nats://host:port` or `tls://host:port` each, at least one.
     pub servers: Vec<String>,
-    /// A hung server is noticed after two to three of these.
+    /// A hung server is noticed after two to three of these, by a publisher whose heartbeats tell it after two to four.
     #[serde(with = "humantime_serde")]
     pub ping_interval: Duration,
     /// User name, with `password` or `password_file`.
@@ -294,6 +304,30 @@ impl Default for Gate {
 pub struct Http {
     /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere when left out.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[tls]`: for the direct path, where both ends show a certificate, and for the pages.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates of the authority that signs those of all services.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate of this process; it says for which node it may speak.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[access]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// File whose first line is the token of those who may look.
+    pub viewer_token_file: Option<PathBuf>,
+    /// File whose first line is the token of those who may steer.
+    pub operator_token_file: Option<PathBuf>,
+    /// Listen in the open, without TLS and tokens. For development.
+    pub insecure: bool,
 }
 
 /// `[telemetry]`

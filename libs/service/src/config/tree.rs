@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Origin, Problem};
+use super::problem::{MAX_PROBLEMS, Origin, Problem};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -68,7 +68,16 @@ pub(super) fn path(text: &str) -> Vec<Segment> {
 }
 
 /// Values below these keys are never shown.
-const SENSITIVE: &[&str] = &["password", "secret", "key"];
+pub(super) const SENSITIVE: &[&str] = &["password", "secret", "key"];
+
+/// Whether the value of `key` is a secret, also where the key is unknown; the name of a file is none.
+fn is_sensitive(key: &str) -> bool {
+    let named = ["password", "secret"].iter().any(|word| key.contains(word));
+    SENSITIVE.contains(&key) || (named && !key.ends_with("_file"))
+}
+
+/// What is shown instead of a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// Longest value that a message shows.
 const MAX_SHOWN: usize = 100;
@@ -79,11 +88,11 @@ impl Tree {
         Self { origin: Origin::Absent { file }, value: Value::Table(BTreeMap::new()) }
     }
 
-    /// Parses TOML; with a syntax error, what could be understood and every error.
+    /// Parses TOML; with a syntax error, what could be understood and the first [`MAX_PROBLEMS`] errors.
     pub(super) fn parse(file: &Arc<str>, text: &str) -> (Self, Vec<Problem>) {
-        let place = Place { file, text };
+        let place = Place::new(file, text);
         let (table, errors) = DeTable::parse_recoverable(text);
-        let problems = errors.iter().map(|error| Problem {
+        let problems = errors.iter().take(MAX_PROBLEMS).map(|error| Problem {
             origin: place.origin(error.span().map_or(0, |span| span.start)),
             key: String::new(),
             value: None,
@@ -128,14 +137,12 @@ impl Tree {
 
     /// The value as a message shows it; `None` for tables.
     pub(super) fn shown(&self, path: &[Segment]) -> Option<String> {
-        let hidden = path
-            .iter()
-            .any(|segment| matches!(segment, Segment::Key(key) if SENSITIVE.contains(&key.as_str())));
+        let hidden = path.iter().any(|segment| matches!(segment, Segment::Key(key) if is_sensitive(key)));
         if matches!(self.value, Value::Table(_) | Value::Hole) {
             return None;
         }
         if hidden {
-            return Some("(hidden)".into());
+            return Some(HIDDEN.into());
         }
         let text = self.to_string();
         Some(match text.char_indices().nth(MAX_SHOWN) {
@@ -182,16 +189,18 @@ fn without_credentials(text: &str) -> String {
 /// A file while it is taken over.
 struct Place<'a> {
     file: &'a Arc<str>,
-    text: &'a str,
+    /// Where each line but the first begins; counting them anew for every value would take seconds for a large file.
+    lines: Vec<usize>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn new(file: &'a Arc<str>, text: &str) -> Self {
+        Self { file, lines: text.match_indices('\n').map(|(end, _)| end + 1).collect() }
+    }
+
     fn origin(&self, offset: usize) -> Origin {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        Origin::File {
-            file: self.file.clone(),
-            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
-        }
+        let line = 1 + self.lines.partition_point(|begin| *begin <= offset);
+        Origin::File { file: self.file.clone(), line }
     }
 
     fn table(&self, table: &DeTable<'_>) -> Value {

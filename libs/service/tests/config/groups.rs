@@ -136,6 +136,15 @@ fn groups_need_as_many_slots_as_actives() {
 }
 
 #[test]
+fn a_url_is_one_that_the_check_can_read() {
+    for bad in ["http://x/`", "http://x/#top", "http://x y/", "http://x:0/", "http:///"] {
+        let url = format!("kind = \"http\"\nurl = \"{bad}\"");
+        let told = errors(&spoilt("kind = \"tcp\"\naddress = \"127.0.0.1:5432\"", &url), &[]);
+        assert!(told[0].contains("must be http://host[:port]/path"), "{bad}: {told:?}");
+    }
+}
+
+#[test]
 fn checks_take_the_keys_of_their_kind() {
     one(
         "address = \"127.0.0.1:5432\"",

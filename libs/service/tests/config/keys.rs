@@ -218,6 +218,17 @@ fn secrets_are_checked_but_never_shown() {
         "understudy.toml:3: nats.servers[0] = \"nats://(hidden)@10.77.0.11:4222\": must not hold credentials, since it is \
          logged; use nats.user with nats.password_file",
     );
+    // Under a name that is misspelt it is still the secret.
+    let told = errors(&spoilt("password =", "pasword ="), &[]);
+    assert!(
+        told[0].starts_with("understudy.toml:6: nats.pasword = (hidden): unknown key; known"),
+        "{told:?}"
+    );
+    let told = errors(&spoilt("priority = 10", "nats_password = \"hunter2\""), &[]);
+    assert!(
+        told[0].starts_with("understudy.toml:70: realtime.nats_password = (hidden): unknown"),
+        "{told:?}"
+    );
     one("user = \"agent\"\n", "", "understudy.toml:5: nats.password = (hidden): needs nats.user");
     // A syntax error on the very line does not quote it.
     let broken = errors(&spoilt("password = \"hunter2\"", "password = \"hunter2"), &[]);
@@ -263,4 +274,55 @@ group = "db"
         told.iter().any(|line| line.contains("missing; add a line such as cluster = \"demo\"")),
         "{told:#?}"
     );
+}
+
+#[test]
+fn a_page_in_the_open_is_refused_unless_it_is_guarded_or_meant() {
+    let listen = "[http]\nlisten = \"10.77.0.21:9100\"\n";
+    let with = |more: &str| format!("{MINIMAL}{listen}{more}");
+    let told = "understudy.toml:12: http.listen = \"10.77.0.21:9100\": would be open to everybody who reaches it; use a \
+                loopback address, or [tls] and access.viewer_token_file, or (in development) access.insecure = true";
+    let tls = "[tls]\nca_file = \"/ca\"\ncert_file = \"/cert\"\nkey_file = \"/key\"\n";
+    let token = "[access]\nviewer_token_file = \"/token\"\n";
+    for open in ["", tls, token, "[access]\ninsecure = false\n"] {
+        assert_eq!(errors(&with(open), &[]), [told], "{open}");
+    }
+    good(&with(&format!("{tls}{token}")), &[]);
+    good(&with("[access]\ninsecure = true\n"), &[]);
+    good(&with("").replace("10.77.0.21", "127.0.0.1"), &[]);
+}
+
+#[test]
+fn a_certificate_needs_its_key_and_the_authority() {
+    let with = |keys: &str| errors(&format!("{MINIMAL}[tls]\n{keys}\n"), &[]);
+    assert_eq!(
+        with("ca_file = \"/ca\"\ncert_file = \"/cert\""),
+        ["understudy.toml:13: tls.cert_file = \"/cert\": needs tls.key_file"]
+    );
+    assert_eq!(
+        with("ca_file = \"/ca\"\nkey_file = \"/key\""),
+        ["understudy.toml:13: tls.key_file = \"/key\": needs tls.cert_file"]
+    );
+    assert_eq!(
+        with("cert_file = \"/cert\"\nkey_file = \"/key\""),
+        [
+            "understudy.toml:12: tls.cert_file = \"/cert\": needs tls.ca_file, the authority that signed it and all others"
+        ]
+    );
+    assert_eq!(
+        with("ca_file = \"/ca\"\ncert_file = \"/{owner}.pem\"\nkey_file = \"/{role}.key\""),
+        ["understudy.toml:14: tls.key_file = \"/{role}.key\": must have nothing in braces but {owner}"]
+    );
+    // Who only looks has no certificate, but the file is everybody's.
+    good(&format!("{MINIMAL}[tls]\nca_file = \"/ca\"\n"), &[]);
+}
+
+#[test]
+fn members_are_a_set_of_names() {
+    let members = |list: &str| MINIMAL.replace("[group.web]\n", &format!("[group.web]\nmembers = {list}\n"));
+    let config = good(&members("[\"web-b\", \"web-a\", \"web-b\"]"), &[]);
+    let names: Vec<_> =
+        config.groups.values().next().unwrap().members.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["web-a", "web-b"]);
+    assert!(errors(&members("[\"web.a\"]"), &[])[0].contains("group.web.members[0] = \"web.a\": may hold"));
 }

@@ -4,96 +4,17 @@ mod environment;
 mod groups;
 mod keys;
 mod mutations;
+mod scaling;
 
 use std::{path::Path, time::Duration};
 
 use understudy_service::config::{CheckKind, Config, RecordAddress, Report, check_round_trip, validate};
 
 /// The ten lines of the README.
-const MINIMAL: &str = r#"cluster = "demo"
-nats.servers = ["nats://10.77.0.11:4222", "nats://10.77.0.12:4222", "nats://10.77.0.13:4222"]
-
-[group.web]
-[[group.web.slot]]
-vips = ["10.77.0.100/24"]
-
-[[group.web.check]]
-kind = "http"
-url = "http://127.0.0.1:8080/healthz"
-"#;
+const MINIMAL: &str = include_str!("minimal.toml");
 
 /// Everything that can be said, line by line; the tests below spoil one line each.
-const FULL: &str = r#"cluster = "demo"
-[nats]
-servers = ["nats://10.77.0.11:4222", "tls://nats-2:4222", "10.77.0.13"]
-ping_interval = "50ms"
-user = "agent"
-password = "hunter2"
-[lease]
-interval = "100ms"
-duration = "300ms"
-max = "1s"
-drift = 0.01
-[detector]
-seats = 3
-listen = "0.0.0.0:7410"
-advertise = "10.77.0.21:7410"
-direct = ["10.77.0.21:7410", "[fd77::22]:7410", "detector-3:7410"]
-suspect_phi = 8
-window = 200
-deviation_floor = "20ms"
-[dns]
-servers = ["10.77.0.31:53"]
-zone = "ha.test."
-ttl = "1s"
-key = { name = "understudy.", algorithm = "hmac-sha256", secret = "c2VjcmV0IHNlY3JldCBzZWNyZXQ=" }
-[group.web]
-active = 2
-standby = 1
-witnesses = 2
-failback = "5s"
-ports = ["tcp/80", "udp/53"]
-[[group.web.slot]]
-vips = ["10.77.0.100/24", "fd77::100/64"]
-names = ["web.ha.test."]
-[[group.web.slot]]
-vips = ["10.77.0.101/24"]
-names = ["web.ha.test"]
-address = "node"
-[[group.web.check]]
-kind = "tcp"
-address = "127.0.0.1:5432"
-timeout = "50ms"
-rise = 3
-fall = 1
-[[group.web.check]]
-name = "database"
-kind = "exec"
-command = ["/usr/bin/pg_isready"]
-interval = "1s"
-[group.web.hooks]
-promote = { command = ["/usr/local/bin/promote"], timeout = "3s" }
-[group.web.flap]
-half_life = "1m"
-suppress = 2000
-reuse = 750
-[node]
-name = "web-a"
-group = "web"
-interface = "eth0"
-address = "10.77.0.41"
-standby = "warm"
-labels = { rack = "r1" }
-[gate]
-mark = "0x00400000"
-[http]
-listen = "127.0.0.1:9100"
-[telemetry]
-log = "info,understudy_lease=debug"
-otlp = "http://127.0.0.1:4317"
-[realtime]
-priority = 10
-"#;
+const FULL: &str = include_str!("full.toml");
 
 fn examine(text: &str, env: &[(&str, &str)]) -> (Option<Config>, Report) {
     let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

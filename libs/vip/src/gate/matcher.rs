@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{MetaKey, Register};
 
-use super::expression::{Base, Expression, contained_in, equals, load, load_meta};
+use super::expression::{
+    Base, Expression, accept, constant, contained_in, equals, has_bit, load, load_meta,
+    reject_with_port_unreachable, reject_with_reset,
+};
 use super::{Guard, Protocol};
 
 /// Which way a packet goes, seen from this host.
@@ -132,16 +135,40 @@ pub(super) fn matchers(family: NetfilterProtoFamily, direction: Direction) -> Ve
             neighbour_discovery(ADVERTISEMENT, false),
             // Duplicate address detection, should somebody add the address without NODAD.
             neighbour_discovery(SOLICITATION, true),
+            question4(TCP),
+            question4(UDP),
+            question6(TCP),
+            question6(UDP),
         ],
     }
 }
 
-/// What the fence must not drop although it matches: an ARP packet *from* a managed address
-/// is how a gratuitous one looks (sender and target are the same, RFC 5227 section 3), and
-/// every closed member must learn from it where the address went. An answer that this
-/// host might give to it is dropped on its way out.
-pub(super) fn harmless(family: NetfilterProtoFamily, direction: Direction) -> Option<Vec<Expression>> {
-    (family == NetfilterProtoFamily::ARP && direction == Direction::In).then(|| arp(ARP_SENDER))
+/// Rules for packets that the fence does not simply drop although they match: whole ones, with their verdict.
+pub(super) fn exceptions(family: NetfilterProtoFamily, direction: Direction) -> Vec<Vec<Expression>> {
+    let ending = |mut rule: Vec<Expression>, verdict: Expression| {
+        rule.push(verdict);
+        rule
+    };
+    match (family, direction) {
+        // A packet *from* a managed address is how a gratuitous ARP looks (sender and target are the same,
+        // RFC 5227 section 3), and every closed member must learn from it where the address went. An answer that
+        // this host might give to it is dropped on its way out.
+        (NetfilterProtoFamily::ARP, Direction::In) => vec![ending(arp(ARP_SENDER), accept())],
+        (NetfilterProtoFamily::ARP, Direction::Out) => Vec::new(),
+        // Who asks here has an old record, and must look for the new one now and not after a timeout: a shut
+        // service answers as a closed port does.
+        (_, Direction::In) => vec![
+            ending(of_protocol(TCP, service4(Ipv4::Destination)), reject_with_reset()),
+            ending(of_protocol(TCP, service6(Ipv6::Destination)), reject_with_reset()),
+            ending(of_protocol(UDP, service4(Ipv4::Destination)), reject_with_port_unreachable()),
+            ending(of_protocol(UDP, service6(Ipv6::Destination)), reject_with_port_unreachable()),
+        ],
+        // The resets just made, and no others that could do harm: a reset carries nothing to serve anybody with.
+        (_, Direction::Out) => vec![
+            ending(reset(service4(Ipv4::Source)), accept()),
+            ending(reset(service6(Ipv6::Source)), accept()),
+        ],
+    }
 }
 
 /// Offsets in an ARP packet with hardware addresses of six bytes (RFC 826).
@@ -207,6 +234,56 @@ fn service6(side: Ipv6) -> Vec<Expression> {
         contained_in(SERVICE6.name),
     ]);
     rule
+}
+
+fn of_protocol(number: u8, rest: Vec<Expression>) -> Vec<Expression> {
+    let mut rule = vec![load_meta(MetaKey::L4Proto, Register::Reg32_00), equals(&[number])];
+    rule.extend(rest);
+    rule
+}
+
+/// Offset of the flags in the TCP header, and the reset among them (RFC 9293 section 3.1).
+const TCP_FLAGS: u32 = 13;
+const TCP_RESET: u8 = 0x04;
+
+fn reset(rest: Vec<Expression>) -> Vec<Expression> {
+    let mut rule = vec![load(Base::Transport, TCP_FLAGS, 1, Register::Reg32_00)];
+    rule.extend(has_bit(TCP_RESET));
+    rule.extend(rest);
+    of_protocol(TCP, rule)
+}
+
+/// Offset of the length in the UDP header, and that of an empty datagram: the header's own (RFC 768).
+const UDP_LENGTH: u32 = 4;
+const EMPTY_UDP: [u8; 2] = [0, 8];
+
+/// What a witness asks (`crate::proof`): an empty datagram to the port of a guarded service of this host, whether
+/// that service speaks TCP or UDP. It is judged by the very set element that the service's own packets are judged by.
+fn question(is_family: [Expression; 2], key: Vec<Expression>) -> Vec<Expression> {
+    let mut rule = Vec::from(is_family);
+    rule.extend([load(Base::Transport, UDP_LENGTH, 2, Register::Reg32_00), equals(&EMPTY_UDP)]);
+    rule.extend(key);
+    of_protocol(UDP, rule)
+}
+
+fn question4(service: u8) -> Vec<Expression> {
+    let key = vec![
+        load(Base::Network, Ipv4::Destination as u32, 4, Register::Reg32_00),
+        constant(&[service, 0, 0, 0], Register::Reg32_01),
+        load(Base::Transport, port_offset(true), 2, Register::Reg32_02),
+        contained_in(SERVICE4.name),
+    ];
+    question(is_ipv4(), key)
+}
+
+fn question6(service: u8) -> Vec<Expression> {
+    let key = vec![
+        load(Base::Network, Ipv6::Destination as u32, 16, Register::Reg32_00),
+        constant(&[service, 0, 0, 0], Register::Reg32_04),
+        load(Base::Transport, port_offset(true), 2, Register::Reg32_05),
+        contained_in(SERVICE6.name),
+    ];
+    question(is_ipv6(), key)
 }
 
 /// Source port, then destination port: alike in TCP and UDP.

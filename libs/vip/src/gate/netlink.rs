@@ -3,7 +3,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    ErrorBuffer, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
@@ -135,10 +136,11 @@ impl Channel {
     }
 }
 
-/// Sequence number and error of an `NLMSG_ERROR`; `None` for any other message.
-fn acknowledgement(bytes: &[u8]) -> Option<(u32, Option<io::Error>)> {
-    let buffer = NetlinkBuffer::new_checked(bytes).ok()?;
-    let message = NetlinkMessage::<NetfilterMessage>::deserialize(bytes).ok()?;
-    let NetlinkPayload::Error(error) = message.payload else { return None };
-    Some((buffer.sequence_number(), error.code.map(|code| io::Error::from_raw_os_error(-code.get()))))
+/// Sequence number and error of an `NLMSG_ERROR`; `None` for any other message, whose content nobody looks at.
+pub(crate) fn acknowledgement(bytes: &[u8]) -> Option<(u32, Option<io::Error>)> {
+    let message =
+        NetlinkBuffer::new_checked(bytes).ok().filter(|message| message.message_type() == NLMSG_ERROR)?;
+    let code = ErrorBuffer::new_checked(message.payload()).ok()?.code();
+    let refused = code.map(|code| io::Error::from_raw_os_error(code.get().saturating_neg()));
+    Some((message.sequence_number(), refused))
 }

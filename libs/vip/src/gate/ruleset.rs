@@ -7,7 +7,7 @@
 //! 1. fence, `clear`: takes the bit off every packet, so that only step 2 can have set it;
 //! 2. pass: sets it on the traffic of live guards;
 //! 3. fence: takes the bit off the guards' packets again and lets them go on, drops those
-//!    that lack it.
+//!    that lack it (and refuses, where they ask for a service of this host).
 //!
 //! The bit never leaves a hook. So it cannot leak into routing rules, nor over the loopback
 //! interface from a live guard to a closed one. Step 3 touches the packets of its own guards
@@ -118,13 +118,15 @@ impl Tables {
                 change_elements(&mut batch, family, &self.fence, set, list, true);
             }
         }
+        // Without a service to refuse the kernel need not have the means to (`CONFIG_NFT_REJECT`).
+        let services = guards.iter().any(|guard| matches!(guard, Guard::Service { .. }));
         for place in &PLACES {
-            self.chains(&mut batch, place);
+            self.chains(&mut batch, place, services);
         }
         batch
     }
 
-    fn chains(&self, batch: &mut Batch, place: &Place) {
+    fn chains(&self, batch: &mut Batch, place: &Place, services: bool) {
         let clear = format!("clear_{}", place.name);
         new_chain(batch, place, &self.fence, &clear, place.priority - CLEAR_BEFORE_FENCE);
         new_rule(batch, place, &self.fence, &clear, clear_mark(self.mark).into());
@@ -144,9 +146,10 @@ impl Tables {
             rule.push(accept());
             new_rule(batch, place, &self.fence, &fence, rule);
         }
-        if let Some(mut learned) = matcher::harmless(place.family, place.direction) {
-            learned.push(accept());
-            new_rule(batch, place, &self.fence, &fence, learned);
+        if services || place.family == NetfilterProtoFamily::ARP {
+            for rule in matcher::exceptions(place.family, place.direction) {
+                new_rule(batch, place, &self.fence, &fence, rule);
+            }
         }
         for mut rule in matcher::matchers(place.family, place.direction) {
             rule.push(drop_packet());

@@ -53,6 +53,24 @@ fn an_address_is_usable_as_soon_as_it_is_added() {
     });
 }
 
+/// Users of other products report: the address stays in dadfailed after a move, and nobody notices.
+#[test]
+fn an_address_that_failed_duplicate_detection_is_made_usable() {
+    let segment = Segment::new(2);
+    let [node, other] = &segment.members[..] else { panic!("two members") };
+    other.ip(&format!("address add {VIP6}/64 dev {INTERFACE} nodad"));
+    node.ip(&format!("address add {VIP6}/64 dev {INTERFACE}"));
+    let shown = || node.ip(&format!("-6 address show dev {INTERFACE} to {VIP6}"));
+    wait_until("the kernel finds the other one", || shown().contains("dadfailed"));
+    node.run(|| async {
+        assert!(UdpSocket::bind((VIP6, 0)).is_err(), "the address is not usable");
+        let addresses = Addresses::connect(VIPS).unwrap();
+        addresses.add(INTERFACE, nets()[1], Duration::from_secs(5)).await.unwrap();
+        UdpSocket::bind((VIP6, 0)).unwrap();
+    });
+    assert!(!shown().contains("dadfailed"), "{}", shown());
+}
+
 #[test]
 fn an_address_that_nobody_renews_goes_by_itself() {
     let segment = Segment::new(1);

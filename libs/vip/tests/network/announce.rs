@@ -53,7 +53,7 @@ fn announcements_move_the_address_for_clients_and_for_members_behind_a_fence() {
     let _fence = member.run(|| async { install("web") });
     let (old_mac, new_mac) = (mac(old), mac(new));
 
-    let (seen, both) = std::sync::mpsc::channel();
+    let (seen, both) = std::sync::mpsc::sync_channel(2);
     std::thread::scope(|scope| {
         for watching in [client, member] {
             let seen = seen.clone();

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use understudy_vip::boottime_ns;
 
 use crate::segment::{GUARDS, Namespace, Segment, VIP4, VIP6, add_vips, install, own4, own6};
-use crate::traffic::{refused, wait_until};
+use crate::traffic::{last_sent_until_refused, refused, wait_until};
 
 const MS: u64 = 1_000_000;
 
@@ -104,16 +104,7 @@ fn a_stopped_process_goes_dark_in_time_and_stays_so() {
     let holder = Holder::start(node, 300);
     holder.signal(Signal::SIGSTOP);
     node.run(|| async {
-        let mut last_sent = 0;
-        loop {
-            let before = boottime_ns();
-            if refused(VIP4, own4(0)) {
-                break;
-            }
-            last_sent = before;
-            assert!(before < holder.until + 1000 * MS, "still open");
-        }
-        assert!(last_sent < holder.until);
+        assert!(last_sent_until_refused(holder.until) < holder.until);
         assert!(all_refused());
         holder.signal(Signal::SIGCONT);
         assert!(all_refused());

@@ -8,7 +8,9 @@ use understudy_vip::gate::{GateError, Guard, available};
 use understudy_vip::neighbours::watch;
 
 use crate::segment::{GUARDS, INTERFACE, Segment, VIP4, VIP6, VIPS, add_vips, install, own4, own6};
-use crate::traffic::{Background, Client, PATIENCE, PORT, answers, echo, refused, silent};
+use crate::traffic::{
+    Background, Client, PATIENCE, PORT, answers, echo, last_sent_until_refused, refused, silent,
+};
 
 const MS: u64 = 1_000_000;
 const MINUTE: u64 = 60_000 * MS;
@@ -88,15 +90,7 @@ fn time_shuts_the_gate_and_never_late() {
         for left in [40, 100, 200, 301, 303, 305, 307, 50] {
             let until = boottime_ns() + left * MS;
             gate.open(&GUARDS, until).await.unwrap();
-            let mut last_sent = 0;
-            loop {
-                let before = boottime_ns();
-                if refused(VIP4, own4(0)) {
-                    break;
-                }
-                last_sent = before;
-                assert!(before < until + 1000 * MS, "still open");
-            }
+            let last_sent = last_sent_until_refused(until);
             let shut = boottime_ns();
             assert!(last_sent < until, "{} us late", (last_sent - until) / 1000);
             assert!(shut + EARLY_MAX > until, "{} us early", (until - shut) / 1000);

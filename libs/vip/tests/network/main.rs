@@ -11,4 +11,5 @@ mod gate_paths;
 mod gate_tables;
 mod proof;
 mod segment;
+mod service;
 mod traffic;

@@ -1,8 +1,7 @@
 //! The proof of a witness without privileges.
 
-use std::net::IpAddr;
-
 use understudy_vip::boottime_ns;
+use understudy_vip::gate::Guard;
 use understudy_vip::proof::{Proof, prove_shut};
 
 use crate::segment::{GUARDS, Namespace, Segment, VIPS, add_vips, install};
@@ -19,10 +18,10 @@ pub(crate) fn drop_privileges() {
     assert_eq!(result, 0);
 }
 
-fn witness(node: &Namespace, vip: IpAddr) -> Proof {
+pub(crate) fn witness(node: &Namespace, guard: Guard) -> Proof {
     node.run(|| async move {
         drop_privileges();
-        prove_shut(vip)
+        prove_shut(guard)
     })
 }
 
@@ -31,27 +30,27 @@ fn the_proof_follows_the_gate() {
     let segment = Segment::new(1);
     let node = &segment.members[0];
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Absent);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Absent);
     }
     let gate = node.run(|| async { install("web") });
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Absent);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Absent);
     }
     add_vips(node);
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Refused);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Refused);
     }
     node.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Open);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Open);
     }
     node.run(|| async { gate.shut(&GUARDS).await.unwrap() });
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Refused);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Refused);
     }
     node.run(|| async { gate.uninstall().await.unwrap() });
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Open);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Open);
     }
 }
 
@@ -68,9 +67,9 @@ fn no_route_is_needed() {
             node.ip(&format!("address add {vip}/{length} dev alone0 {nodad}"));
         }
         gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
-        assert_eq!(VIPS.map(prove_shut), [Proof::Open; 2]);
+        assert_eq!(GUARDS.map(prove_shut), [Proof::Open; 2]);
         gate.shut(&GUARDS).await.unwrap();
-        assert_eq!(VIPS.map(prove_shut), [Proof::Refused; 2]);
+        assert_eq!(GUARDS.map(prove_shut), [Proof::Refused; 2]);
     });
 }
 
@@ -83,6 +82,6 @@ fn a_firewall_against_all_udp_proves_nothing() {
     node.nft("add chain inet firewall out { type filter hook output priority 0; }");
     node.nft("add rule inet firewall out meta l4proto udp drop");
     for vip in VIPS {
-        assert_eq!(witness(node, vip), Proof::Open);
+        assert_eq!(witness(node, Guard::Address(vip)), Proof::Open);
     }
 }

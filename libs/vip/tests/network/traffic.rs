@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use understudy_vip::boottime_ns;
 
-use crate::segment::Namespace;
+use crate::segment::{Namespace, VIP4, own4};
 
 pub(crate) const PORT: u16 = 7007;
 
@@ -20,12 +21,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// silence is the gate's and not the network's.
 const TRIES: usize = 20;
 
-/// Polls until the condition holds.
+/// Asks without a pause until the condition holds: callers judge by the time at which it did.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Sends from the IPv4 VIP until that is refused, which must be soon after `until`; when the last datagram went out.
+pub(crate) fn last_sent_until_refused(until: u64) -> u64 {
+    let mut last_sent = 0;
+    loop {
+        let before = boottime_ns();
+        if refused(VIP4, own4(0)) {
+            return last_sent;
+        }
+        last_sent = before;
+        assert!(before < until + 1_000_000_000, "still open");
     }
 }
 
@@ -45,7 +59,7 @@ impl Background {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let namespace = Namespace { name: namespace.name.clone() };
-        let (ready, started) = std::sync::mpsc::channel();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             namespace.enter();
             // Not ours to remove.

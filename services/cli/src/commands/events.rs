@@ -15,7 +15,7 @@ use crate::{args::Events, output, render, session::Session};
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(session: &Session, args: &Events) -> anyhow::Result<u8> {
-    let log = EventLog::start(&session.nats, "cli");
+    let log = EventLog::open(&session.nats, "cli");
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
     let stored = read(session, &log, From::Last(last), args).await?;
     for event in &stored {

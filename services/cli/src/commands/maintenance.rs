@@ -74,7 +74,7 @@ async fn check(session: &Session, member: &Member, on: bool) -> anyhow::Result<O
 }
 
 /// Who asked, for the history.
-fn person() -> String {
+pub(super) fn person() -> String {
     let user = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok());
     let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
     format!("{user}@{}", hostname())
@@ -88,7 +88,7 @@ struct Listed {
 }
 
 async fn list(session: &Session, group: Option<&GroupId>, json: bool) -> anyhow::Result<u8> {
-    let store = Store::start(&session.nats);
+    let store = Store::open(&session.nats);
     let mut watched = store.watch_maintenance();
     let limit = session.timeout;
     let set = timeout(limit, watched.wait_for(Option::is_some)).await;

@@ -39,7 +39,7 @@ pub(super) async fn run(session: &Session, args: &Switchover) -> anyhow::Result<
         Err(_) => None,
     };
     // Listened to before the question, so that nothing of the answer is missed.
-    let log = EventLog::start(&session.nats, "cli");
+    let log = EventLog::open(&session.nats, "cli");
     let mut events = log.live(Some(&args.group)).await?;
     let began = Instant::now();
     let reply = ask(session, args, from.unwrap_or_default()).await?;

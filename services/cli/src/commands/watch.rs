@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_millis(500);
 type Looked = Result<Overview, String>;
 
 pub(super) async fn run(session: &Session, args: &Watch) -> anyhow::Result<u8> {
-    let log = EventLog::start(&session.nats, "cli");
+    let log = EventLog::open(&session.nats, "cli");
     let group = args.group.as_ref();
     let mut events = log.live(group).await?;
     let pattern = format!("verdict.{}.*", group.map_or("*", GroupId::as_str));

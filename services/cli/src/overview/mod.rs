@@ -170,7 +170,7 @@ pub(crate) struct Node {
     pub(crate) priority: i32,
     /// Any seat has it in maintenance.
     pub(crate) maintenance: bool,
-    /// Most seats choose it last, since it fell often.
+    /// Most seats choose it after all steadier nodes, since it fell often.
     pub(crate) damped: bool,
     /// Its own address.
     pub(crate) address: String,

@@ -4,8 +4,8 @@ use understudy_bus::events::StoredEvent;
 use understudy_wire::{
     EventBody,
     v1::{
-        Demoted, DnsUpdated, MaintenanceChanged, NodeJudged, SeatTrouble, SlotVacant, SwitchoverAsked,
-        Takeover, TakeoverFailed, TakeoverProved,
+        Demoted, DnsUpdated, MaintenanceChanged, NodeJudged, ScalingDecided, ScalingFinding, ScalingOutcome,
+        SeatTrouble, SlotVacant, SwitchoverAsked, Takeover, TakeoverFailed, TakeoverProved,
     },
 };
 
@@ -65,6 +65,7 @@ fn describe(event: &StoredEvent) -> Described {
         SeatTrouble::KIND => line(event, |body: &SeatTrouble| {
             format!("seat {} in trouble{}", body.seat, because(&body.reason))
         }),
+        ScalingDecided::KIND => read(event, scaled),
         kind => Ok((format!("{}: {}", plain(kind), raw(event)), String::new())),
     }
 }
@@ -112,6 +113,32 @@ fn switchover(body: &SwitchoverAsked) -> String {
     let answer = if body.accepted { "accepted" } else { "REFUSED" };
     let (slot, from) = (body.slot, plain(&body.from));
     format!("slot {slot}: switchover from {from} to {to} {answer}{}", because(&body.reason))
+}
+
+/// The sizes, and below them every rule that has something to say.
+fn scaled(body: &ScalingDecided) -> (String, String) {
+    let inputs = body.inputs.clone().unwrap_or_default();
+    let (leader, ready, standby) = (plain(&body.leader), inputs.ready, inputs.standby);
+    let line = format!(
+        "autoscaler {leader}: {} active, {} wanted, {ready} of {standby} standbys ready",
+        inputs.serving, inputs.wish
+    );
+    let told = body.findings.iter().filter(|finding| finding.outcome() != ScalingOutcome::Nothing);
+    (line, told.map(finding).collect())
+}
+
+fn finding(finding: &ScalingFinding) -> String {
+    let rule =
+        finding.rule().as_str_name().trim_start_matches("SCALING_RULE_").to_lowercase().replace('_', "-");
+    let outcome = finding.outcome().as_str_name().trim_start_matches("SCALING_OUTCOME_").to_lowercase();
+    format!("       {rule} {outcome}: {}\n", plain(&finding.reason))
+}
+
+/// A decision with every rule's word, also of those that do nothing.
+pub(crate) fn decision(body: &ScalingDecided) -> String {
+    let (line, _) = scaled(body);
+    let findings: String = body.findings.iter().map(finding).collect();
+    format!("       {line}\n{findings}")
 }
 
 #[cfg(test)]

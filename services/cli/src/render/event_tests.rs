@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use understudy_wire::v1::{Judgement, SeatGrant, Step, StepOutcome};
+use understudy_wire::v1::{
+    Judgement, ScalingFinding, ScalingInputs, ScalingRule, SeatGrant, Step, StepOutcome,
+};
 
 use super::*;
 
@@ -134,6 +136,28 @@ fn every_kind_is_one_line() {
 18:02:11.250  web  seat 3 in trouble: two processes
 ";
     assert_eq!(lines.concat(), golden);
+}
+
+fn finding(rule: ScalingRule, outcome: ScalingOutcome, reason: &str) -> ScalingFinding {
+    ScalingFinding { rule: rule.into(), outcome: outcome.into(), reason: reason.into(), actions: Vec::new() }
+}
+
+#[test]
+fn a_decision_is_told_with_every_rule_that_wants_something() {
+    let decided = ScalingDecided {
+        leader: "scaler-1".into(),
+        inputs: Some(ScalingInputs { serving: 2, wish: 3, standby: 1, ..Default::default() }),
+        findings: vec![
+            finding(ScalingRule::Load, ScalingOutcome::Nothing, "cpu 0.90 of 0.70 wants 3"),
+            finding(ScalingRule::ScaleOut, ScalingOutcome::Waits, "no standby is ready"),
+        ],
+        ..Default::default()
+    };
+    let golden = "\
+18:02:11.250  web  autoscaler scaler-1: 2 active, 3 wanted, 0 of 1 standbys ready
+       scale-out waits: no standby is ready
+";
+    assert_eq!(shown(&decided), golden);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use understudy_wire::v1::Judgement;
 
-pub(crate) use event::event;
+pub(crate) use event::{decision, event};
 pub(crate) use json::{event as event_json, now as now_json};
 pub(crate) use status::status;
 pub(crate) use takeover::timeline;

@@ -96,7 +96,7 @@ fn notes(node: &Node) -> Field {
         notes.push("maintenance".to_owned());
     }
     if node.damped {
-        notes.push("damped: fell often, is chosen after its equals".to_owned());
+        notes.push("damped: fell often, is chosen last".to_owned());
     }
     if ["taking over", "releasing"].contains(&node.phase.as_str()) {
         notes.push(node.phase.clone());

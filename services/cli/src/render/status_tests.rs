@@ -50,7 +50,7 @@ web: 1 active, 2 standby wanted
 
   node   role     judged  phi   heard  health   ready  kind  priority  notes
   web-a  out      failed  11.3  2.4 s  healthy  yes    hot   100       claims slot 0 (epoch 1017) without a quorum; seats differ: 1 failed, 2 suspect
-  web-b  standby  alive   0.1   34 ms  healthy  no     hot   100       damped: fell often, is chosen after its equals; check http: 503 [31m
+  web-b  standby  alive   0.1   34 ms  healthy  no     hot   100       damped: fell often, is chosen last; check http: 503 [31m
   web-c  out      alive   0.1   34 ms  healthy  yes    hot   100       maintenance
 
 demo: 1 of 3 seats grant, 2 needed

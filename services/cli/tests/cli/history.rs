@@ -4,7 +4,6 @@ use std::{
     io::{BufRead as _, BufReader},
     process::ChildStdout,
     sync::mpsc,
-    time::Instant,
 };
 
 use nix::{
@@ -12,6 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use understudy_bus::{EventLog, Nats};
+use understudy_lab::wait_until_async;
 use understudy_wire::{
     CloudEvent, ClusterId, GroupId, Subject,
     v1::{Judgement, SeatTrouble, Verdict},
@@ -27,11 +27,8 @@ fn trouble(group: &str, number: u64) -> CloudEvent {
 }
 
 async fn stored(nats: &Nats, count: u64) {
-    let until = Instant::now() + DEADLINE;
-    while nats.counters().events_stored.value() < count {
-        assert!(Instant::now() < until, "events are not stored");
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    let stored = &nats.counters().events_stored;
+    wait_until_async("events to be stored", DEADLINE, async || stored.value() >= count).await.unwrap();
 }
 
 /// Lines of a program that runs, read beside the test so that waiting has a deadline.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test, also what is not marked as one")]
 
 mod bad_input;
+mod credentials;
 mod history;
 mod maintenance;
 mod status;

@@ -1,19 +1,20 @@
 //! A NATS server of the test's own, answering services, and the program itself.
 
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 use understudy_bus::{Counters, Nats, NatsOptions};
+use understudy_lab::{tool, wait_until};
 use understudy_wire::{
     ClusterId, GroupId, NodeId,
     v1::{
@@ -33,20 +34,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn binary() -> PathBuf {
-    if let Some(path) = env::var_os("UNDERSTUDY_NATS_SERVER") {
-        return path.into();
-    }
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).map(|folder| folder.join("nats-server"));
-    [own]
-        .into_iter()
-        .chain(folders)
-        .find(|path| path.is_file())
-        .expect("no nats-server: name one in UNDERSTUDY_NATS_SERVER")
 }
 
 /// One server with JetStream, on a loopback address of its own, so that no port need be drawn.
@@ -72,18 +59,18 @@ impl Server {
             "listen: \"{ip}:4222\"\njetstream {{ store_dir: {store:?}, max_file_store: 1GB, max_memory_store: 64MB }}\n"
         );
         fs::write(&file, text).unwrap();
-        let child =
-            Command::new(binary()).arg("-c").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Command::new(tool("nats-server").unwrap())
+            .arg("-c")
+            .arg(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let server = Self {
             dir,
             url: format!("nats://{ip}:4222"),
             _process: Process(child.expect("nats-server starts")),
         };
-        let until = Instant::now() + DEADLINE;
-        while TcpStream::connect((ip, 4222)).is_err() {
-            assert!(Instant::now() < until, "nats-server does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("nats-server to listen", DEADLINE, || TcpStream::connect((ip, 4222)).is_ok()).unwrap();
         server
     }
 

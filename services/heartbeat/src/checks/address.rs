@@ -10,7 +10,7 @@ use super::failure::Failure;
 
 /// A host and a port, looked up anew for every connection unless the host is an address already.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     name: String,
     literal: Option<SocketAddr>,
     lookup: Blocking<std::io::Result<Vec<SocketAddr>>>,
@@ -18,7 +18,7 @@ pub(super) struct Target {
 
 impl Target {
     /// From `host:port`; `None` if it is not that.
-    pub(super) fn parse(address: &str) -> Option<Self> {
+    pub(crate) fn parse(address: &str) -> Option<Self> {
         let literal = address.parse().ok();
         if literal.is_none() {
             let (host, port) = address.rsplit_once(':')?;
@@ -35,7 +35,7 @@ impl Target {
     }
 
     /// Connects to the first of its addresses that accepts.
-    pub(super) async fn connect(&mut self) -> Result<TcpStream, Failure> {
+    pub(crate) async fn connect(&mut self) -> Result<TcpStream, Failure> {
         let addresses = self.resolve().await?;
         TcpStream::connect(&addresses[..])
             .await

@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::blocking::Blocking;
 
-use super::failure::Failure;
+use super::failure::{Failure, MAX_REASON};
 
-/// Output kept as the reason of a failure.
-const KEPT_OUTPUT: usize = 4 * 1024;
+/// Bytes of output kept as the reason of a failure: no character of it has more than four.
+const KEPT_OUTPUT: usize = 4 * MAX_REASON;
 
 /// Output after which a command is stopped: one that floods us would take a processor until its timeout.
 const MAX_OUTPUT: usize = 1024 * 1024;
@@ -148,7 +148,7 @@ impl Running {
         }
         output.drain(&pipe)?;
         let status = self.reap()?;
-        Ok(Ended { status, output: String::from_utf8_lossy(&output.kept).trim().to_owned() })
+        Ok(Ended { status, output: output.text() })
     }
 
     /// Kills the group and waits for the child's end.
@@ -195,6 +195,13 @@ impl Drop for Running {
     }
 }
 
+/// Why a command failed that ended with `status` and wrote `chunks`.
+pub(super) fn failure<'a>(status: ExitStatus, chunks: impl Iterator<Item = &'a [u8]>) -> Failure {
+    let mut output = Output::default();
+    chunks.for_each(|chunk| output.take(chunk));
+    Failure::Exit { status, output: output.text() }
+}
+
 #[derive(Default)]
 struct Output {
     kept: Vec<u8>,
@@ -236,5 +243,9 @@ impl Output {
         let room = KEPT_OUTPUT - self.kept.len();
         self.kept.extend_from_slice(&read[..read.len().min(room)]);
         self.seen += read.len();
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).trim().to_owned()
     }
 }

@@ -6,9 +6,13 @@ use std::ops::RangeInclusive;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+/// Longest reason, characters. Each travels in every heartbeat, twice while its check is down, and a heartbeat that is
+/// larger than seats take would end the lease.
+pub(super) const MAX_REASON: usize = 256;
+
 /// One failed run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("{step} {target}")]
@@ -46,7 +50,7 @@ impl Failure {
         Self::Step { step, target: target.into(), cause: cause.into() }
     }
 
-    /// The failure and its causes in one line.
+    /// The failure and its causes in one line of at most [`MAX_REASON`] characters.
     pub(super) fn reason(&self) -> String {
         let mut reason = self.to_string();
         let mut said = reason.clone();
@@ -60,6 +64,7 @@ impl Failure {
             said = text;
             cause = error.source();
         }
-        reason
+        let plain = reason.chars().map(|char| if char.is_control() { ' ' } else { char });
+        plain.take(MAX_REASON).collect()
     }
 }

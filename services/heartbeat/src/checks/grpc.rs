@@ -3,6 +3,7 @@
 use std::io;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -28,7 +29,16 @@ impl GrpcProbe {
     }
 
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
-        let channel = self.channel().await?;
+        let stream = self.target.connect().await?;
+        self.run_over(stream).await
+    }
+
+    /// The run on a connection that is there.
+    pub(super) async fn run_over<S>(&self, stream: S) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let channel = self.channel(stream).await?;
         let request = HealthCheckRequest { service: self.service.clone() };
         let answer = HealthClient::new(channel)
             .check(request)
@@ -44,8 +54,11 @@ impl GrpcProbe {
 
     /// A channel over one new connection that is never made again. Our own connect rather than tonic's, whose
     /// name lookups would pile up on blocking threads when the name server hangs.
-    async fn channel(&mut self) -> Result<Channel, Failure> {
-        let mut stream = Some(TokioIo::new(self.target.connect().await?));
+    async fn channel<S>(&self, stream: S) -> Result<Channel, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut stream = Some(TokioIo::new(stream));
         let connector = service_fn(move |_| {
             let stream = stream.take().ok_or(io::Error::from(io::ErrorKind::ConnectionReset));
             async move { stream }

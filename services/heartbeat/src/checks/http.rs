@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::address::Target;
 use super::failure::Failure;
@@ -35,32 +35,54 @@ pub(super) enum HttpConfigError {
     Host,
 }
 
+/// Where an `http://` URL leads, and what is asked there.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) target: Target,
+    pub(crate) path: Uri,
+    pub(crate) host: HeaderValue,
+}
+
+impl Page {
+    /// `None` if it is not one that can be asked.
+    pub(crate) fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let authority = uri.authority()?;
+        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
+            return None;
+        }
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => 80,
+            None => return None,
+        };
+        let target = Target::parse(&format!("{}:{port}", authority.host()))?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        // A query without a path: RFC 9112 section 3.2.1.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let path = format!("{slash}{path}").parse().ok()?;
+        Some(Self { target, path, host: HeaderValue::from_str(authority.as_str()).ok()? })
+    }
+}
+
 impl HttpProbe {
     pub(super) fn new(
         url: &str,
         host: Option<&str>,
         expected: RangeInclusive<u16>,
     ) -> Result<Self, HttpConfigError> {
-        let uri: Uri = url.parse().map_err(|_| HttpConfigError::Url)?;
-        let authority = uri.authority().ok_or(HttpConfigError::Url)?;
-        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
-            return Err(HttpConfigError::Url);
-        }
-        let port = match authority.port_u16() {
-            Some(port) => port,
-            None if authority.as_str() == authority.host() => 80,
-            None => return Err(HttpConfigError::Url),
-        };
-        let address = format!("{}:{port}", authority.host());
-        let target = Target::parse(&address).ok_or(HttpConfigError::Url)?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = path.parse().map_err(|_| HttpConfigError::Url)?;
-        let host = HeaderValue::from_str(host.unwrap_or(authority.as_str()));
-        Ok(Self { target, path, host: host.map_err(|_| HttpConfigError::Host)?, expected })
+        let Page { target, path, host: own } = Page::parse(url).ok_or(HttpConfigError::Url)?;
+        let host = host.map(HeaderValue::from_str).transpose().map_err(|_| HttpConfigError::Host)?;
+        Ok(Self { target, path, host: host.unwrap_or(own), expected })
     }
 
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
         let stream = self.target.connect().await?;
+        self.run_over(stream).await
+    }
+
+    /// The run on a connection that is there.
+    pub(super) async fn run_over<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<(), Failure> {
         let response =
             self.ask(stream).await.map_err(|cause| Failure::step("asking", self.target.name(), cause))?;
         let status = response.status().as_u16();
@@ -71,7 +93,10 @@ impl HttpProbe {
         }
     }
 
-    async fn ask(&self, stream: TcpStream) -> Result<Response<hyper::body::Incoming>, hyper::Error> {
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> Result<Response<hyper::body::Incoming>, hyper::Error> {
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
         let answer = sender.send_request(self.request());

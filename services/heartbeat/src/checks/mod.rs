@@ -1,11 +1,13 @@
 //! Checks of the workload: is it there, does it answer, does it say that it is well.
 
-mod address;
+pub(crate) mod address;
 mod config;
 mod exec;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
-mod http;
+pub(crate) mod http;
 mod probe;
 mod process;
 mod report;

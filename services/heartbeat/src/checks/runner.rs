@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use understudy_detection::RiseFall;
 
 use super::config::{CheckConfig, CheckConfigError, check_common};
@@ -39,9 +39,10 @@ impl CheckRunner {
         });
         let sender = Arc::new(sender);
         let mut tasks = JoinSet::new();
+        let begin = Instant::now();
         for (index, (config, probe)) in configs.into_iter().zip(probes).enumerate() {
             let place = Place { report: Arc::clone(&sender), index };
-            tasks.spawn(follow(config, probe, place));
+            tasks.spawn(follow(config, probe, place, begin));
         }
         Ok(Self { report, _tasks: tasks })
     }
@@ -63,9 +64,10 @@ fn pending(config: &CheckConfig) -> CheckReport {
     }
 }
 
-async fn follow(config: CheckConfig, mut probe: Probe, place: Place) {
-    let mut ticks = interval(config.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Runs are due at whole intervals from `begin`: those of one interval fall together, and one wake-up serves them all.
+async fn follow(config: CheckConfig, mut probe: Probe, place: Place, begin: Instant) {
+    let mut ticks = interval_at(begin, config.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut believed = None;
     let mut excused = false;
     loop {

@@ -36,7 +36,7 @@ async fn the_exit_status_decides() {
 #[tokio::test]
 async fn both_outputs_are_the_reason() {
     let reason = verdict(shell("echo lag is 40 s; echo too much >&2; exit 1")).await;
-    assert_eq!(reason, "exit status: 1: lag is 40 s\ntoo much");
+    assert_eq!(reason, "exit status: 1: lag is 40 s too much");
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_missing_program_is_named() {
 #[tokio::test]
 async fn long_output_is_read_to_the_end_and_capped() {
     let reason = verdict(shell("head -c 300000 /dev/zero | tr '\\0' x; exit 1")).await;
-    assert_eq!(reason.len(), "exit status: 1: ".len() + 4 * 1024);
+    assert_eq!(reason, format!("{:x<256}", "exit status: 1: "));
 }
 
 #[tokio::test]

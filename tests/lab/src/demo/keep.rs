@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{interrupt, print};
 use crate::{
-    Deployment, Process, binary,
+    Deployment, Moment, binary,
     deployment::{NAME, PORT, VIP},
 };
 
@@ -18,20 +18,14 @@ const ROUND: Duration = Duration::from_secs(2);
 pub(super) fn stay(deployment: &Deployment) -> Result<()> {
     print(&instructions(&Places::of(deployment)?))?;
     loop {
-        std::thread::sleep(ROUND);
-        for process in processes(deployment).filter(|process| !process.is_running()) {
+        // Paces the looks, as a service manager waits before it starts again what ended.
+        (Moment::now() + ROUND).reach();
+        for process in deployment.processes().filter(|process| !process.is_running()) {
             interrupt::hold();
             process.restart()?;
             print(&format!("{} had ended and was started again, pid {}\n", process.name(), process.pid()))?;
         }
     }
-}
-
-fn processes(deployment: &Deployment) -> impl Iterator<Item = &Process> {
-    let nats = deployment.nats.servers().iter().map(|server| server.process());
-    let knot = deployment.knot.iter().map(|knot| knot.process());
-    let nodes = deployment.nodes.iter().flat_map(|node| node.processes());
-    nats.chain(knot).chain(&deployment.detectors).chain(nodes)
 }
 
 /// What the instructions name.
@@ -66,11 +60,11 @@ impl Places {
             node: node.host.namespace().to_owned(),
             name: node.host.name().to_owned(),
             executor: node.executor.pid(),
-            dns: deployment.knot.as_ref().map(|knot| knot.address().ip().to_string()).unwrap_or_default(),
+            dns: deployment.name_server()?.address().ip().to_string(),
             understudy: shown(understudy),
             config: shown(&deployment.config()),
             folder: shown(deployment.network.folder()),
-            pids: processes(deployment).map(|process| (process.name().to_owned(), process.pid())).collect(),
+            pids: deployment.processes().map(|process| (process.name().to_owned(), process.pid())).collect(),
         })
     }
 }

@@ -29,8 +29,8 @@ pub(super) struct Watch {
 impl Watch {
     /// Starts to ask.
     pub(super) fn start(deployment: &Deployment) -> Result<Self> {
-        let knot = deployment.knot.as_ref().context("the demo has a name server")?;
-        let names = DnsProbe::start(&deployment.client, knot.address(), NAME, "A")?;
+        let server = deployment.name_server()?.address();
+        let names = DnsProbe::start(&deployment.client, server, NAME, "A")?;
         Ok(Self { probe: deployment.probe()?, names })
     }
 
@@ -71,8 +71,7 @@ impl Watch {
 
 /// Highest epoch in the TXT records beside the name; 0 where the zone has none.
 pub(super) fn zone_epoch(deployment: &Deployment) -> Result<u64> {
-    let knot = deployment.knot.as_ref().context("the demo has a name server")?;
-    let records = knot.records(&format!("_understudy.{NAME}"), "TXT")?;
+    let records = deployment.name_server()?.records(&format!("_understudy.{NAME}"), "TXT")?;
     Ok(records.iter().filter_map(|record| epoch_in(record)).max().unwrap_or(0))
 }
 

@@ -48,6 +48,12 @@ struct Cut {
     traffic: Traffic,
 }
 
+impl Cut {
+    fn all(from: &str, to: &str) -> Self {
+        Self { from: from.to_owned(), to: to.to_owned(), traffic: Traffic::All }
+    }
+}
+
 impl Faults {
     /// One transaction that replaces all rules: the kernel goes from the old set to the new one at once.
     fn script(&self) -> String {
@@ -110,6 +116,25 @@ impl Network {
         })
     }
 
+    /// Drops every frame from the first to the second host of each pair, all at one instant.
+    ///
+    /// # Errors
+    /// As [`Network::cut`].
+    pub fn cut_pairs(&self, pairs: &[(&str, &str)]) -> Result<()> {
+        let pairs = self.port_pairs(pairs)?;
+        self.change(|faults| pairs.iter().for_each(|(from, to)| faults.add(from, to, Traffic::All)))
+    }
+
+    /// Ends what [`Network::cut_pairs`] did to the same pairs, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Network::cut`].
+    pub fn mend_pairs(&self, pairs: &[(&str, &str)]) -> Result<()> {
+        let pairs = self.port_pairs(pairs)?;
+        let mended = |cut: &Cut| pairs.iter().any(|(from, to)| *cut == Cut::all(from, to));
+        self.change(|faults| faults.cuts.retain(|cut| !mended(cut)))
+    }
+
     /// Cuts a host off from every other host, now and to come. Its watcher still reaches it, so a test sees
     /// whether the host goes on serving where nobody else can tell. For a cable pulled see [`Network::unplug`].
     ///
@@ -122,6 +147,15 @@ impl Network {
                 faults.isolated.push(port);
             }
         })
+    }
+
+    /// Ends the isolation of a host; cuts that name it stay.
+    ///
+    /// # Errors
+    /// As [`Network::cut`].
+    pub fn rejoin(&self, host: &str) -> Result<()> {
+        let port = self.port(host)?;
+        self.change(|faults| faults.isolated.retain(|isolated| *isolated != port))
     }
 
     /// Ends every fault between two hosts (not an isolation of either).
@@ -208,6 +242,10 @@ impl Network {
 
     fn port(&self, host: &str) -> Result<String> {
         Ok(self.find(host)?.port().to_owned())
+    }
+
+    fn port_pairs(&self, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>> {
+        pairs.iter().map(|(from, to)| Ok((self.port(from)?, self.port(to)?))).collect()
     }
 
     fn ports(&self, hosts: &[&str]) -> Result<Vec<String>> {

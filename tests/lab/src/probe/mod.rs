@@ -9,7 +9,7 @@ mod names;
 mod recorder;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::clock::Moment;
-use crate::dns::connect;
+use crate::dns::{ask, connect, question};
 use crate::net::{Host, Network};
 use crate::wait::wait_until;
 
@@ -37,6 +37,10 @@ pub const ANSWER_LIMIT: Duration = Duration::from_millis(10);
 const PRESENT: Duration = Duration::from_millis(50);
 /// How often the receiver looks whether it is to end.
 const STOP_POLL: u16 = 20;
+/// How often a client that goes by the name looks it up: adds to a gap at most this and an answer of the name server.
+const LOOKUP: Duration = Duration::from_millis(5);
+/// How long it waits for that answer.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(100);
 /// Above ordinary work, below the kernel's own real-time threads.
 const PRIORITY: i32 = 20;
 /// Above everything: the highest that Linux has.
@@ -86,6 +90,55 @@ impl Probe {
         for node in nodes {
             sockets.push(open(&network.watcher(node, vip.ip())?, vip)?);
         }
+        Self::run(sockets, nodes).map(|(probe, _)| probe)
+    }
+
+    /// As [`Probe::start`] for a group without VIP: each watcher asks its node at the node's own address, and the
+    /// client asks the one address that `server` gives for `name`, looked up again and again past every cache.
+    ///
+    /// # Errors
+    /// As [`Probe::start`], or when the name does not parse.
+    pub fn start_by_name(
+        network: &Network,
+        client: &Host,
+        nodes: &[&Host],
+        port: u16,
+        server: SocketAddr,
+        name: &str,
+    ) -> Result<Self> {
+        let asking = client.enter(|| UdpSocket::bind("0.0.0.0:0"))?.context("opening the client's socket")?;
+        asking.set_nonblocking(true)?;
+        let mut sockets = vec![asking];
+        for node in nodes {
+            let own = IpAddr::V4(node.ipv4());
+            sockets.push(open(&network.watcher(node, own)?, SocketAddr::new(own, port))?);
+        }
+        let (mut probe, sockets) = Self::run(sockets, nodes)?;
+        let question = question(name, "A").with_context(|| format!("name {name}"))?;
+        let resolver = client.enter(|| connect(server))??;
+        let stop = Arc::clone(&probe.stop);
+        let follow = move || {
+            let (mut known, mut next) = (None, Moment::now());
+            while !stop.load(Ordering::SeqCst) {
+                let found = ask(&resolver, &question, LOOKUP_PATIENCE).unwrap_or_default();
+                let found: Vec<IpAddr> = found.iter().filter_map(|record| record.parse().ok()).collect();
+                // A record of several addresses, or none, would be another test's: the client stays where it is.
+                if let [address] = found[..]
+                    && known != Some(address)
+                    && sockets[0].connect(SocketAddr::new(address, port)).is_ok()
+                {
+                    known = Some(address);
+                }
+                next = (next + LOOKUP).max(Moment::now());
+                next.reach();
+            }
+        };
+        probe.threads.push(client.thread("probe-resolve", follow)?);
+        Ok(probe)
+    }
+
+    /// Starts asking: the first socket is the client's, the others are the watchers' in the order of the nodes.
+    fn run(sockets: Vec<UdpSocket>, nodes: &[&Host]) -> Result<(Self, Arc<Vec<UdpSocket>>)> {
         let sockets = Arc::new(sockets);
         let nodes = nodes.iter().map(|node| node.name().to_owned()).collect();
         let recorder = Arc::new(Recorder::new(nodes, Moment::now() + INTERVAL));
@@ -93,7 +146,7 @@ impl Probe {
         let mut probe = Self { recorder, stop, threads: Vec::new() };
         probe.spawn("probe-receive", &sockets, receive)?;
         probe.spawn("probe-send", &sockets, send)?;
-        Ok(probe)
+        Ok((probe, sockets))
     }
 
     /// What it records at most: two minutes and a half.

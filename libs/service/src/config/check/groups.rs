@@ -6,7 +6,7 @@ use understudy_wire::GroupId;
 
 use super::{Checker, Seen};
 use crate::config::{
-    group::{Check, CheckKind, Group, Hook, ProcessRef},
+    group::{Check, CheckKind, Group, Hook, ProcessRef, SignalSource},
     schema::Config,
     types::Endpoint,
 };
@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
         let key = format!("group.{name}");
         sizes(name, group, &key, checker);
         checks(group, &key, checker);
+        signals(group, &key, checker);
         hooks(group, &key, checker);
         flap(group, &key, checker);
     }
@@ -38,7 +39,7 @@ fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
         checker.refuse(&format!("{key}.active"), format!("must be from 1 to {MAX_ACTIVE}"));
         return;
     }
-    if group.standby == 0 {
+    if group.standby == 0 && group.scaling.is_none() {
         let message =
             format!("group {name} has no standby: when its active fails, nobody takes over; use at least 1");
         checker.warn(&format!("{key}.standby"), message);
@@ -56,15 +57,17 @@ fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
 }
 
 fn slot_count(group: &Group, key: &str, checker: &mut Checker<'_>) {
-    let (written, active) = (group.slots.len(), usize::from(group.active));
+    let (written, active) = (group.slots.len(), usize::from(group.most_active()));
+    let scaled = group.most_active() > group.active;
+    let (size, most) = if scaled { ("scaling.max", " (scaling.max)") } else { ("active", "") };
     if written > active {
         let message = format!(
-            "is one of {written} slots, but {key}.active is {active}: raise active to {written} or remove slots"
+            "is one of {written} slots, but {key}.{size} is {active}: raise {size} to {written} or remove slots"
         );
         checker.refuse(&format!("{key}.slot[{active}]"), message);
     } else if written < active && group.slots.iter().any(|slot| !slot.vips.is_empty()) {
         let message = format!(
-            "must have one [[{key}.slot]] for each of the {active} active nodes, but has {written}; slots may be left \
+            "must have one [[{key}.slot]] for each of the {active} active nodes{most}, but has {written}; slots may be left \
              out only where no slot of the group has a VIP"
         );
         checker.refuse(&format!("{key}.slot"), message);
@@ -130,11 +133,53 @@ fn target(kind: &CheckKind, key: &str, checker: &mut Checker<'_>) {
     }
 }
 
+/// Signals that every heartbeat carries already; a second value of one name would be a guess.
+const USUAL: [&str; 5] = ["cpu", "memory", "pressure_cpu", "pressure_memory", "pressure_io"];
+
+fn signals(group: &Group, key: &str, checker: &mut Checker<'_>) {
+    let mut names = Seen::new();
+    for (index, signal) in group.signals.iter().enumerate() {
+        let key = format!("{key}.signal[{index}]");
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if signal.name.is_empty() || signal.name.len() > 63 || !signal.name.bytes().all(fits) {
+            checker.refuse(
+                &format!("{key}.name"),
+                "must be letters, digits, '-' and '_', such as \"queue_depth\"",
+            );
+        } else if USUAL.contains(&signal.name.as_str()) {
+            checker.refuse(&format!("{key}.name"), "is measured on every host already; give it another name");
+        } else if let Some(first) = names.earlier(signal.name.clone(), &key) {
+            checker.refuse(&format!("{key}.name"), format!("is the name of {first} already"));
+        }
+        if signal.interval < Duration::from_millis(100) || signal.interval > Duration::from_secs(3600) {
+            checker.refuse(&format!("{key}.interval"), "must be from 100ms to 1h; 1s is usual");
+        }
+        if signal.timeout.is_zero() || signal.timeout > signal.interval.max(Duration::from_secs(60)) {
+            checker.refuse(&format!("{key}.timeout"), "must be above 0 and at most 1min or the interval");
+        }
+        match &signal.source {
+            SignalSource::Command(command) => program(command, &format!("{key}.command"), checker),
+            SignalSource::Metric { url, .. } if !http_url(url) => {
+                let message = "must be http://host[:port]/path, such as \"http://127.0.0.1:9090/metrics\"";
+                checker.refuse(&format!("{key}.url"), message);
+            }
+            SignalSource::Metric { metric, .. } if metric.is_empty() => {
+                checker.refuse(&format!("{key}.metric"), "must be the name of a metric");
+            }
+            SignalSource::Metric { .. } => {}
+        }
+    }
+}
+
 fn http_url(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let plain = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#');
-    plain && (authority.parse::<Endpoint>().is_ok() || format!("{authority}:80").parse::<Endpoint>().is_ok())
+    // The check itself reads it so.
+    let readable = url.parse::<axum::http::Uri>().is_ok();
+    plain
+        && readable
+        && (authority.parse::<Endpoint>().is_ok() || format!("{authority}:80").parse::<Endpoint>().is_ok())
 }
 
 fn hooks(group: &Group, key: &str, checker: &mut Checker<'_>) {

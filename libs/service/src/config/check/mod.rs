@@ -14,6 +14,7 @@ mod addresses;
 mod groups;
 mod network;
 mod node;
+mod scaling;
 mod timing;
 
 pub use timing::{RoundTripTooLong, check_round_trip};
@@ -26,6 +27,7 @@ pub(super) fn check(config: &mut Config, loading: &mut Loading) {
     groups::check(config, &mut checker);
     addresses::check(config, &mut checker);
     node::check(config, &mut checker);
+    scaling::check(config, &mut checker);
     complete(config);
 }
 
@@ -33,7 +35,7 @@ pub(super) fn check(config: &mut Config, loading: &mut Loading) {
 fn complete(config: &mut Config) {
     config.detector.deviation_floor = Some(config.detector.deviation_floor(config.lease.interval));
     for group in config.groups.values_mut() {
-        group.slots.resize(usize::from(group.active), SlotConfig::default());
+        group.slots.resize(usize::from(group.most_active()), SlotConfig::default());
         for slot in &mut group.slots {
             slot.address = Some(slot.record_address());
         }

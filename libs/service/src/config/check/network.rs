@@ -6,9 +6,12 @@ use data_encoding::BASE64;
 use tracing_subscriber::EnvFilter;
 
 use super::Checker;
-use crate::config::{
-    schema::{Config, Dns, Nats, TsigKey},
-    types::Endpoint,
+use crate::{
+    config::{
+        schema::{Config, Dns, Nats, TsigKey},
+        types::Endpoint,
+    },
+    owner::PLACEHOLDER,
 };
 
 /// Above this a client keeps a dead address longer than a failover lasts.
@@ -25,6 +28,7 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
     if let Some(dns) = &config.dns {
         name_servers(dns, checker);
     }
+    access(config, checker);
     telemetry(config, checker);
     if config.realtime.enabled && !(1..=99).contains(&config.realtime.priority) {
         checker.refuse("realtime.priority", "must be from 1 to 99, the range of SCHED_RR");
@@ -54,6 +58,41 @@ fn nats(nats: &Nats, checker: &mut Checker<'_>) {
         }
     }
     credentials(nats, checker);
+}
+
+fn access(config: &Config, checker: &mut Checker<'_>) {
+    let (tls, access) = (&config.tls, &config.access);
+    if checker.doubtful(&["tls", "access"]) {
+        return;
+    }
+    let pair = [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)];
+    for ((key, file), (other_key, other)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        if file.is_some() && other.is_none() {
+            checker.refuse(key, format!("needs {other_key}"));
+        }
+    }
+    for (key, file) in [("nats.nkey_file", &config.nats.nkey_file), pair[0], pair[1]] {
+        let rest = file.as_ref().map(|file| file.to_string_lossy().replace(PLACEHOLDER, ""));
+        if rest.is_some_and(|rest| rest.contains(['{', '}'])) {
+            checker.refuse(key, format!("must have nothing in braces but {PLACEHOLDER}"));
+        }
+    }
+    if tls.cert_file.is_some() && tls.ca_file.is_none() {
+        checker.refuse("tls.cert_file", "needs tls.ca_file, the authority that signed it and all others");
+    }
+    let guarded = tls.cert_file.is_some()
+        && (access.viewer_token_file.is_some() || access.operator_token_file.is_some());
+    if let Some(address) = config.http.listen
+        && !address.ip().is_loopback()
+        && !guarded
+        && !access.insecure
+    {
+        checker.refuse(
+            "http.listen",
+            "would be open to everybody who reaches it; use a loopback address, or [tls] and \
+             access.viewer_token_file, or (in development) access.insecure = true",
+        );
+    }
 }
 
 fn server_url(url: &str) -> Result<(), &'static str> {

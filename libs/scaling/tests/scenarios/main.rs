@@ -1,0 +1,20 @@
+//! Golden scenarios: every decision that is news, see `understudy_golden`. Times are in seconds, commands in `stage.rs`.
+
+mod stage;
+
+understudy_golden::scenarios! {
+    stage::Stage::new();
+    budget_spent
+    comes_back
+    failover_freezes
+    from_nothing
+    missing_metrics
+    new_leader
+    name_used_again
+    promote_then_refill
+    restart_then_replace
+    scale_in_drains
+    schedule
+    shared_resource
+    steering
+}

@@ -1,0 +1,169 @@
+//! Who may be failed back to. `a` is preferred, `b` holds the slot.
+
+use prost::Message as _;
+use understudy_detection::FlapConfig;
+use understudy_wire::{BootId, Claim, ClusterId, GroupId, Incarnation, StandbyKind, v1};
+
+use super::*;
+
+const HOLDER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const STABLE: Duration = Duration::from_secs(5);
+const TICK: u64 = 100;
+
+fn at(ms: u64) -> BootTime {
+    BootTime(ms * 1_000_000)
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("is a name")
+}
+
+fn vips() -> [IpAddr; 2] {
+    ["10.77.0.100", "fd77::100"].map(|vip| vip.parse().expect("is an address"))
+}
+
+/// A heartbeat of a node that could take over and sees the holder.
+fn able(name: &str, priority: i32) -> Heartbeat {
+    let sees = |vip: IpAddr| v1::Sighting { vip: vip.to_string(), link_address: HOLDER.to_vec() };
+    Heartbeat {
+        cluster: ClusterId::new("test").expect("is a name"),
+        group: GroupId::new("web").expect("is a name"),
+        node: node(name),
+        boot: BootId(1),
+        incarnation: Incarnation::new(1),
+        seq: 0,
+        sent_at: at(0),
+        health: Health::Healthy,
+        standby: StandbyKind::Hot,
+        ready: true,
+        priority,
+        claims: Vec::new(),
+        known: Vec::new(),
+        releases: Vec::new(),
+        details: v1::Details { sightings: vips().map(sees).into(), ..v1::Details::default() }.encode_to_vec(),
+    }
+}
+
+fn holding(name: &str, priority: i32) -> Heartbeat {
+    Heartbeat { claims: vec![Claim { slot: Slot(1), epoch: Epoch(7) }], ..able(name, priority) }
+}
+
+fn peers() -> Peers {
+    let steady = Flap::new(FlapConfig::default()).expect("is valid");
+    Peers::new(Duration::from_millis(250), steady)
+}
+
+/// A heartbeat in each tick from `from` to before `to`, in ms.
+fn hear(peers: &mut Peers, heartbeat: &Heartbeat, from: u64, to: u64) {
+    (from..to).step_by(TICK as usize).for_each(|ms| peers.heard(at(ms), heartbeat.clone()));
+}
+
+/// What `b` (priority 90) would do.
+fn choice(peers: &Peers, ms: u64) -> Option<String> {
+    let (node, vips) = (node("b"), vips());
+    let holder = FailingBack { node: &node, priority: 90, link_address: HOLDER, vips: &vips };
+    peers.to_fail_back(at(ms), STABLE, &holder).map(|node| node.to_string())
+}
+
+#[test]
+fn preferred_after_it_was_able_for_long_enough() {
+    let mut peers = peers();
+    hear(&mut peers, &able("a", 100), 0, 5_000);
+    hear(&mut peers, &able("c", 90), 0, 5_000);
+    assert_eq!(choice(&peers, 4_999), None);
+    assert_eq!(choice(&peers, 5_000).as_deref(), Some("a"));
+    assert_eq!(choice(&peers, 5_200), None, "it is silent by now");
+}
+
+#[test]
+fn one_heartbeat_that_says_otherwise_begins_the_time_anew() {
+    for broken in [
+        Heartbeat { ready: false, ..able("a", 100) },
+        Heartbeat { incarnation: None, ..able("a", 100) },
+        Heartbeat { health: Health::Unhealthy, ..able("a", 100) },
+    ] {
+        let mut peers = peers();
+        hear(&mut peers, &able("a", 100), 0, 3_000);
+        peers.heard(at(3_000), broken);
+        hear(&mut peers, &able("a", 100), 3_100, 8_200);
+        assert_eq!(choice(&peers, 8_099), None);
+        assert_eq!(choice(&peers, 8_100).as_deref(), Some("a"));
+    }
+}
+
+#[test]
+fn silence_and_maintenance_begin_the_time_anew() {
+    let mut silent = peers();
+    hear(&mut silent, &able("a", 100), 0, 3_000);
+    hear(&mut silent, &able("a", 100), 3_300, 8_400);
+    assert_eq!(choice(&silent, 8_299), None);
+    assert_eq!(choice(&silent, 8_300).as_deref(), Some("a"));
+
+    let mut maintained = peers();
+    hear(&mut maintained, &able("a", 100), 0, 3_000);
+    maintained.set_maintenance(BTreeSet::from([node("a")]));
+    hear(&mut maintained, &able("a", 100), 3_000, 9_000);
+    maintained.set_maintenance(BTreeSet::new());
+    hear(&mut maintained, &able("a", 100), 9_000, 14_100);
+    assert_eq!(choice(&maintained, 13_999), None);
+    assert_eq!(choice(&maintained, 14_000).as_deref(), Some("a"));
+}
+
+#[test]
+fn nobody_whose_network_does_not_reach_the_holder() {
+    for sightings in [
+        Vec::new(),
+        able("a", 100).details().sightings.into_iter().take(1).collect(),
+        able("a", 100)
+            .details()
+            .sightings
+            .into_iter()
+            .map(|seen| v1::Sighting { link_address: vec![2, 0, 0, 0, 0, 9], ..seen })
+            .collect(),
+    ] {
+        let mut peers = peers();
+        let details = v1::Details { sightings, ..v1::Details::default() }.encode_to_vec();
+        hear(&mut peers, &Heartbeat { details, ..able("a", 100) }, 0, 8_000);
+        assert_eq!(choice(&peers, 8_000), None);
+    }
+}
+
+#[test]
+fn nobody_who_flaps_until_it_has_been_quiet() {
+    let mut peers = peers();
+    // Each start is another executor; the third fall is one too many.
+    for start in 0..4 {
+        let again = Heartbeat { incarnation: Incarnation::new(start + 1), ..able("a", 100) };
+        hear(&mut peers, &again, start * 1_000, (start + 1) * 1_000);
+    }
+    let last = Heartbeat { incarnation: Incarnation::new(4), ..able("a", 100) };
+    hear(&mut peers, &last, 4_000, 60_000);
+    assert_eq!(choice(&peers, 60_000), None, "a minute after the last fall");
+    hear(&mut peers, &last, 60_000, 200_000);
+    assert_eq!(choice(&peers, 200_000).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_holder_that_falls_again_and_again_flaps_too() {
+    let mut peers = peers();
+    for start in 0..4 {
+        // Silent for two seconds between its tenures.
+        let from = start * 4_000;
+        let held = Heartbeat { incarnation: Incarnation::new(start + 1), ..holding("a", 100) };
+        hear(&mut peers, &held, from, from + 2_000);
+    }
+    let back = Heartbeat { incarnation: Incarnation::new(4), ..able("a", 100) };
+    hear(&mut peers, &back, 14_000, 30_000);
+    assert_eq!(choice(&peers, 30_000), None);
+}
+
+#[test]
+fn the_least_preferred_holder_gives_way() {
+    let mut peers = peers();
+    hear(&mut peers, &able("a", 100), 0, 6_000);
+    hear(&mut peers, &holding("c", 80), 0, 6_000);
+    assert_eq!(choice(&peers, 6_000), None, "it is the turn of c");
+    hear(&mut peers, &holding("c", 95), 6_000, 12_000);
+    hear(&mut peers, &able("a", 100), 6_000, 12_000);
+    assert_eq!(choice(&peers, 12_000).as_deref(), Some("a"));
+}

@@ -1,0 +1,12 @@
+//! The stack of docker-compose.yml on the real engine, a module for what belongs together.
+
+mod config;
+mod containers;
+mod faults;
+mod locked;
+mod name_server;
+mod observability;
+mod readme;
+mod restart;
+mod scaling;
+mod secrets;

@@ -1,0 +1,35 @@
+#!/bin/sh
+# The exec driver of the tests: a member is a file, and the test starts and stops what it stands for.
+#   member.sh FOLDER    FOLDER/members/<node> holds the key; FOLDER/calls has a line for each start; while FOLDER/hold
+#                       is there a start has begun and does not come to its end
+folder=$1
+question=$(cat)
+field() { printf '%s' "$question" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+node=$(field node)
+case $(field action) in
+list)
+    separator=
+    printf '['
+    for file in "$folder"/members/*; do
+        [ -e "$file" ] || continue
+        printf '%s{"node":"%s","state":"running","key":"%s"}' "$separator" "${file##*/}" "$(cat "$file")"
+        separator=,
+    done
+    printf ']'
+    ;;
+start)
+    printf '%s began\n' "$node" >> "$folder/calls"
+    while [ -e "$folder/hold" ]; do sleep 0.05; done
+    printf '%s' "$(field key)" > "$folder/new.$$"
+    # One of several at the same time makes it.
+    if ln "$folder/new.$$" "$folder/members/$node" 2>/dev/null; then printf '%s made\n' "$node" >> "$folder/calls"; fi
+    rm "$folder/new.$$"
+    ;;
+remove)
+    rm -f "$folder/members/$node"
+    ;;
+*)
+    echo "what is $(field action)?" >&2
+    exit 2
+    ;;
+esac
