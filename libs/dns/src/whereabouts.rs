@@ -47,7 +47,10 @@ impl Whereabouts {
         let (wanted, asked) = (name.clone(), Arc::clone(&doubt));
         // One task, so that a resolver that hangs ties up one blocking thread and not one for each try.
         let task = tokio::spawn(async move {
-            while !fixed {
+            if fixed {
+                return;
+            }
+            loop {
                 follow(&wanted, timing, &look_up, &sender).await;
                 asked.notified().await;
                 tokio::time::sleep(timing.retry_min).await;
@@ -123,26 +126,27 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Ready, ready};
     use std::sync::Mutex;
 
     use super::*;
 
+    /// What was looked up, in order.
+    type Asked = Arc<Mutex<Vec<String>>>;
+
     /// Answers in turn; the last one stays.
     fn resolver(
         answers: &[Option<&str>],
-    ) -> (
-        Arc<Mutex<Vec<String>>>,
-        impl Fn(String) -> std::future::Ready<io::Result<SocketAddr>> + Send + Sync + 'static,
-    ) {
+    ) -> (Asked, impl Fn(String) -> Ready<io::Result<SocketAddr>> + Send + Sync + 'static) {
         let answers: Vec<Option<SocketAddr>> =
             answers.iter().map(|answer| answer.map(|answer| answer.parse().unwrap())).collect();
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asked = Asked::default();
         let log = Arc::clone(&asked);
         let look_up = move |name: String| {
             let mut log = log.lock().unwrap();
             let answer = answers[log.len().min(answers.len() - 1)];
             log.push(name);
-            std::future::ready(answer.ok_or_else(|| io::Error::other("no such name")))
+            ready(answer.ok_or_else(|| io::Error::other("no such name")))
         };
         (asked, look_up)
     }

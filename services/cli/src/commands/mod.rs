@@ -27,25 +27,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
         Command::NatsAuth(args) => nats_auth::run(&args),
         Command::Completions { shell } => completions::run(shell),
         Command::Status(args) => {
-            connected(&global, Viewer, async |session| status::run(session, &args).await)
+            connected(&global, &Viewer, async |session| status::run(session, &args).await)
         }
-        Command::Watch(args) => connected(&global, Viewer, async |session| watch::run(session, &args).await),
+        Command::Watch(args) => connected(&global, &Viewer, async |session| watch::run(session, &args).await),
         Command::Events(args) => {
-            connected(&global, Viewer, async |session| events::run(session, &args).await)
+            connected(&global, &Viewer, async |session| events::run(session, &args).await)
         }
         Command::Switchover(args) => {
-            connected(&global, Operator, async |session| switchover::run(session, &args).await)
+            connected(&global, &Operator, async |session| switchover::run(session, &args).await)
         }
         Command::Maintenance { action } => {
             let role = if matches!(action, Maintenance::List { .. }) { Viewer } else { Operator };
-            connected(&global, role, async |session| maintenance::run(session, &action).await)
+            connected(&global, &role, async |session| maintenance::run(session, &action).await)
         }
         Command::Scale(args) => {
-            connected(&global, Operator, async |session| scaling::scale(session, &args).await)
+            connected(&global, &Operator, async |session| scaling::scale(session, &args).await)
         }
         Command::Scaling { action } => {
             let role = if matches!(action, Scaling::Explain(_)) { Viewer } else { Operator };
-            connected(&global, role, async |session| scaling::run(session, &action).await)
+            connected(&global, &role, async |session| scaling::run(session, &action).await)
         }
     }
 }
@@ -53,9 +53,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
 /// Connects as `role`, which is the least that the command needs: one that only looks needs no credential that may steer.
 fn connected(
     global: &Global,
-    role: Identity,
+    role: &Identity,
     command: impl AsyncFnOnce(&Session) -> anyhow::Result<u8>,
 ) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { command(&Session::open(global, &role).await?).await })
+    runtime.block_on(async { command(&Session::open(global, role).await?).await })
 }

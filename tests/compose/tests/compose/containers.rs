@@ -31,6 +31,41 @@ fn strings(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
+/// What a container of `service` mounts, of which the engine has `told`, is read-only but for data, and its secrets are
+/// its own.
+fn mounts(service: &str, told: &Value) -> Result<()> {
+    for mount in told["Mounts"].as_array().context("no mounts")? {
+        let (target, writable) = (mount["Destination"].as_str().unwrap_or_default(), &mount["RW"]);
+        let data = ["/run/understudy", "/data", "/storage"].contains(&target);
+        ensure!(*writable == json!(data), "{service}: {target} writable: {writable}");
+        ensure!(!target.ends_with("docker.sock"), "{service}: has the engine's socket");
+        let source = Path::new(mount["Source"].as_str().unwrap_or_default());
+        if source.parent().is_some_and(|folder| folder.ends_with("secrets")) {
+            let given = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            ensure!(given == owner(service), "{service}: is given the credentials of {given}");
+        }
+    }
+    Ok(())
+}
+
+/// A container of `service`, of which the engine has `told`, can use up neither disk nor memory, processes nor processors
+/// of the host.
+fn limits(service: &str, told: &Value) -> Result<()> {
+    let (host, config) = (&told["HostConfig"], &told["Config"]);
+    ensure!(
+        host["LogConfig"]["Config"] == json!({"max-size": "10m", "max-file": "3"}),
+        "{service}: keeps logs without a bound"
+    );
+    ensure!(host["Memory"].as_u64().unwrap_or(0) > 0, "{service}: has no limit of memory");
+    ensure!(host["PidsLimit"].as_i64().unwrap_or(0) > 0, "{service}: has no limit of processes");
+    ensure!(host["NanoCpus"].as_u64().unwrap_or(0) > 0, "{service}: has no limit of processors");
+    ensure!(
+        !service.ends_with("-executor") || config["StopTimeout"] == 15,
+        "{service}: is not given the time to hand over"
+    );
+    Ok(())
+}
+
 #[test]
 fn containers_may_do_what_they_need_and_nothing_else() -> Result<()> {
     let stack = Stack::up()?;
@@ -68,26 +103,8 @@ fn containers_may_do_what_they_need_and_nothing_else() -> Result<()> {
             ensure!(strings(health).last() == Some(&"healthz"), "{service}: {health}");
         }
 
-        for mount in told["Mounts"].as_array().context("no mounts")? {
-            let (target, writable) = (mount["Destination"].as_str().unwrap_or_default(), &mount["RW"]);
-            let data = ["/run/understudy", "/data", "/storage"].contains(&target);
-            ensure!(*writable == json!(data), "{service}: {target} writable: {writable}");
-            ensure!(!target.ends_with("docker.sock"), at("has the engine's socket"));
-            let source = Path::new(mount["Source"].as_str().unwrap_or_default());
-            if source.parent().is_some_and(|folder| folder.ends_with("secrets")) {
-                let given = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                ensure!(given == owner(service), "{service}: is given the credentials of {given}");
-            }
-        }
-
-        ensure!(
-            host["LogConfig"]["Config"] == json!({"max-size": "10m", "max-file": "3"}),
-            at("keeps logs without a bound")
-        );
-        ensure!(host["Memory"].as_u64().unwrap_or(0) > 0, at("has no limit of memory"));
-        ensure!(host["PidsLimit"].as_i64().unwrap_or(0) > 0, at("has no limit of processes"));
-        ensure!(host["NanoCpus"].as_u64().unwrap_or(0) > 0, at("has no limit of processors"));
-        ensure!(!executor || config["StopTimeout"] == 15, at("is not given the time to hand over"));
+        mounts(service, &told)?;
+        limits(service, &told)?;
     }
     for image in ["detector", "heartbeat", "cli"] {
         let size = understudy_compose::docker(&[

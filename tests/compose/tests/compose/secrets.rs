@@ -75,7 +75,7 @@ fn secrets_are_made_once_for_each_container_by_whoever_sets_it_up() -> Result<()
     let has = |name: &str| first.contains_key(name);
     ensure!(has("heartbeat.web.web-c/heartbeat.web.web-c.nk") && has("executor.web.web-c/tsig"), "{first:?}");
     ensure!(has("detector/observer.key") && has("detector/detector.3.key"), "{first:?}");
-    for (name, _) in &first {
+    for name in first.keys() {
         let (owner, file) = name.split_once('/').context("in a folder")?;
         let key = file.strip_suffix(".nk").or_else(|| file.strip_suffix(".key"));
         let own = match (owner, key) {
