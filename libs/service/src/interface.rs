@@ -96,8 +96,9 @@ mod tests {
     fn the_interface_of_the_vips_network_is_found_and_a_vip_is_not_taken_for_it() {
         let found = |vips: &[&str]| facing(&vips.iter().map(|vip| vip.parse().unwrap()).collect::<Vec<_>>());
         assert_eq!(found(&["127.0.0.100/8"]).as_deref(), Some("lo"));
-        assert_eq!(found(&["192.0.2.1/24", "127.0.0.100/8"]).as_deref(), Some("lo"));
-        assert_eq!(found(&["192.0.2.1/24"]), None);
+        // Class E: no interface of any host has such an address (RFC 1112 section 4).
+        assert_eq!(found(&["240.0.0.1/24", "127.0.0.100/8"]).as_deref(), Some("lo"));
+        assert_eq!(found(&["240.0.0.1/24"]), None);
         assert_eq!(found(&["127.0.0.1/8"]), None);
         assert_eq!(found(&[]), None);
     }
