@@ -52,15 +52,6 @@ fn port(value: &Value) -> Result<Value> {
     Ok(json!(format!("{}:{}:{target}/{}", part("host_ip")?, part("published")?, part("protocol")?)))
 }
 
-/// Where in the container, and from which secret.
-fn secret(value: &Value) -> Result<Value> {
-    let source = value["source"].as_str().with_context(|| format!("no source in {value}"))?;
-    let target = value["target"].as_str().map_or_else(|| format!("/run/secrets/{source}"), str::to_owned);
-    let mut same = value.as_object().cloned().unwrap_or_default();
-    same.insert("target".into(), json!(target));
-    Ok(Value::Object(same))
-}
-
 /// The elements of a list whose order means nothing: where files are laid over each other the two differ in it.
 fn each(value: &Value, same: fn(&Value) -> Result<Value>) -> Result<Value> {
     let list = value.as_array().context("not a list")?.iter();
@@ -79,7 +70,6 @@ fn service(told: &Map<String, Value>) -> Result<Value> {
             "cpus" => json!(value.as_f64().context("cpus")?),
             "volumes" => each(value, mount)?,
             "ports" => each(value, port)?,
-            "secrets" => each(value, secret)?,
             "cap_add" | "cap_drop" => each(value, |name| Ok(name.clone()))?,
             "networks" => json!(shared(value)?),
             "depends_on" => json!(value.as_object().context("depends_on")?.keys().collect::<Vec<_>>()),
@@ -111,7 +101,7 @@ fn named(value: &Value) -> Result<BTreeMap<String, Value>> {
     Ok(entries.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// Networks, volumes or secrets: v2 adds the name that the engine will know them by, and the network of who has none;
+/// Networks or volumes: v2 adds the name that the engine will know them by, and the network of who has none;
 /// where there is nothing to say, one says it with an empty table.
 fn shared(value: &Value) -> Result<BTreeMap<String, Value>> {
     let mut all = named(value)?;
@@ -142,7 +132,7 @@ fn both_generations_of_compose_read_the_same() -> Result<()> {
         let old: Value = serde_saphyr::from_str(&printed(config("docker-compose", files, &[])?)?)?;
         let new: Value =
             serde_json::from_str(&printed(config("docker-compose-v2", files, &["--format", "json"])?)?)?;
-        for kind in ["networks", "volumes", "secrets"] {
+        for kind in ["networks", "volumes"] {
             let (old, new) = (shared(&old[kind])?, shared(&new[kind])?);
             ensure!(old == new, "{kind}: 1.29 reads {old:#?}, v2 {new:#?}");
         }
