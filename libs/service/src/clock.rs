@@ -2,10 +2,18 @@
 
 use std::{
     io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::{Duration, SystemTime},
 };
 
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sys::{
+        time::TimeSpec,
+        timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+    time::{ClockId, clock_gettime},
+};
+use tokio::io::{Interest, unix::AsyncFd};
 use understudy_wire::{BootId, BootTime};
 
 /// Now, on this host.
@@ -32,15 +40,60 @@ pub fn boot_id() -> io::Result<BootId> {
     }
 }
 
-/// Sleeps until `deadline`, never less; at once when it has passed. Cancel safe.
-pub async fn sleep_until(deadline: BootTime) {
-    // Tokio's clock stands still while the host is suspended, so the remaining span is taken anew until nothing is left.
-    loop {
-        let left = deadline.since(now());
-        if left.is_zero() {
-            return;
+/// A timer on the clock that decides. It wakes its task once, when the deadline has come: the runtime's own timers count
+/// in whole milliseconds, wake for whatever lies more than 64 ms ahead once more on the way, and stand still while the host
+/// is suspended.
+#[derive(Debug)]
+pub struct Alarm {
+    timer: AsyncFd<Timer>,
+    set: Option<BootTime>,
+}
+
+/// The runtime asks for the number of what it watches.
+#[derive(Debug)]
+struct Timer(TimerFd);
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Alarm {
+    /// A timer that is not set. Must be called in a runtime.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
+        // SAFETY: the timer owns its descriptor, which stays open and the same until it is dropped, and the `AsyncFd`
+        // drops it.
+        #[expect(unsafe_code, reason = "there is no safe way to watch a descriptor")]
+        let timer = unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?;
+        Ok(Self { timer, set: None })
+    }
+
+    /// Returns at `deadline`, never earlier; at once when it has passed. Cancel safe.
+    pub async fn reached(&mut self, deadline: BootTime) {
+        while now() < deadline {
+            if self.set != Some(deadline) {
+                let at = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(deadline.0)));
+                let absolute = TimerSetTimeFlags::TFD_TIMER_ABSTIME;
+                self.timer.get_ref().0.set(at, absolute).expect("a time after now is a time to wake at");
+                self.set = Some(deadline);
+            }
+            let mut ready = self.timer.readable().await.expect("the runtime lives as long as its tasks");
+            // Nothing to read: it had gone off before it was set anew.
+            let _ = ready.try_io(|timer| Ok(timer.get_ref().0.wait()?));
+            self.set = None;
         }
-        tokio::time::sleep(left).await;
     }
 }
 
@@ -64,11 +117,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sleep_is_never_short_and_a_past_deadline_costs_nothing() {
-        let deadline = now().after(Duration::from_millis(20));
-        sleep_until(deadline).await;
-        assert!(now() >= deadline);
-        sleep_until(BootTime(0)).await;
+    async fn an_alarm_is_never_early_and_a_past_deadline_costs_nothing() {
+        let mut alarm = Alarm::new().unwrap();
+        for _ in 0..3 {
+            let deadline = now().after(Duration::from_millis(20));
+            alarm.reached(deadline).await;
+            assert!(now() >= deadline);
+        }
+        alarm.reached(BootTime(0)).await;
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_is_set_anew_forgets_what_it_was_set_to() {
+        let mut alarm = Alarm::new().unwrap();
+        let (soon, later) = (now().after(Duration::from_millis(10)), now().after(Duration::from_millis(60)));
+        let given_up = tokio::time::timeout(Duration::ZERO, alarm.reached(later)).await;
+        assert!(given_up.is_err());
+        alarm.reached(soon).await;
+        assert!(now() >= soon && now() < later, "an earlier deadline takes the place of a later one");
+        let given_up =
+            tokio::time::timeout(Duration::ZERO, alarm.reached(now().after(Duration::from_millis(5)))).await;
+        assert!(given_up.is_err());
+        // By now it has gone off, and nobody has looked.
+        std::thread::sleep(Duration::from_millis(10));
+        let later = now().after(Duration::from_millis(20));
+        alarm.reached(later).await;
+        assert!(now() >= later, "what has gone off before counts for nothing");
     }
 
     #[test]

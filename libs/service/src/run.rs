@@ -105,10 +105,13 @@ pub struct Frame {
 }
 
 /// Runs `main` of a service and returns the process's exit code.
+///
+/// # Panics
+/// Where `main` does.
 pub fn run<M, F>(role: Role, threads: Threads, args: &CommonArgs, main: M) -> ExitCode
 where
-    M: FnOnce(Frame) -> F,
-    F: Future<Output = anyhow::Result<()>>,
+    M: FnOnce(Frame) -> F + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let service = role.program();
     let (config, report) = Config::examine(args.config.as_deref(), environment());
@@ -128,7 +131,15 @@ where
     let realtime = realtime::enter(&config.realtime);
     match runtime(threads, &config, &realtime) {
         Ok(runtime) => {
-            let code = runtime.block_on(live(role, config, &report.warnings, realtime, main));
+            let life = live(role, config, report.warnings, realtime, main);
+            // On one thread as a task like any other: what wakes the runtime's own future goes through the kernel.
+            let code = match threads {
+                Threads::One => match runtime.block_on(runtime.spawn(life)) {
+                    Ok(code) => code,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                Threads::Several => runtime.block_on(life),
+            };
             runtime.shutdown_timeout(LAST_CALLS);
             code.into()
         }
@@ -189,7 +200,7 @@ fn runtime(threads: Threads, config: &Config, realtime: &Granted) -> std::io::Re
     builder.build()
 }
 
-async fn live<M, F>(role: Role, config: Config, warnings: &[Problem], realtime: Granted, main: M) -> u8
+async fn live<M, F>(role: Role, config: Config, warnings: Vec<Problem>, realtime: Granted, main: M) -> u8
 where
     M: FnOnce(Frame) -> F,
     F: Future<Output = anyhow::Result<()>>,

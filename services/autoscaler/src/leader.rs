@@ -19,7 +19,11 @@ use understudy_bus::{
     queue,
 };
 use understudy_lease::{Holder, HolderOutput, Identity, Rules, Why};
-use understudy_service::{access, clock, config::Config};
+use understudy_service::{
+    access,
+    clock::{self, Alarm},
+    config::Config,
+};
 use understudy_wire::{
     BootTime, Epoch, Health, Heartbeat, Holder as HolderId, Incarnation, NodeId, Slot, StandbyKind, v1,
 };
@@ -65,6 +69,7 @@ pub struct Candidate {
     heard_nats: BootTime,
     seq: u64,
     due: BootTime,
+    alarm: Alarm,
     leaving: bool,
     until: Arc<AtomicU64>,
     term: watch::Sender<Option<Term>>,
@@ -105,6 +110,7 @@ impl Candidate {
             // Microseconds since boot: above whatever an earlier process of this boot has sent.
             seq: now.0 / 1_000,
             due: now,
+            alarm: Alarm::new().context("making the candidate's timer")?,
             leaving: false,
             until: Arc::default(),
             term,
@@ -120,7 +126,7 @@ impl Candidate {
             tokio::select! {
                 biased;
                 Some(message) = self.seats.recv() => self.heard_seat(&message),
-                () = clock::sleep_until(deadline) => {}
+                () = self.alarm.reached(deadline) => {}
                 () = &mut ended => break,
             }
             self.turn();

@@ -18,7 +18,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run(Role::Autoscaler, Threads::Several, &args.common, |frame| {
+    run(Role::Autoscaler, Threads::Several, &args.common, move |frame| {
         understudy_autoscaler::run::run(frame, args.dry_run)
     })
 }

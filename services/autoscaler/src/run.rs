@@ -14,7 +14,11 @@ use understudy_bus::{
     store::{Maintenance, Sizes},
 };
 use understudy_scaling::{GroupMemory, Memory};
-use understudy_service::{Frame, Hopeless, clock, config::Config};
+use understudy_service::{
+    Frame, Hopeless,
+    clock::{self, Alarm},
+    config::Config,
+};
 use understudy_wire::{GroupId, Heartbeat, NodeId, Subject, v1};
 
 use crate::{
@@ -134,7 +138,8 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         autoscaler.lead(None, Memory::default());
     }
     let tools = Tools { config, nats: nats.clone(), store, carrier, taken: taken_in, steered: steered_in };
-    serve(&frame, autoscaler, inputs, &tools).await;
+    let alarm = Alarm::new().context("making the loop's timer")?;
+    serve(&frame, autoscaler, inputs, alarm, &tools).await;
     if let Some(election) = election {
         election.end().await?;
     }
@@ -166,7 +171,13 @@ impl Election {
 }
 
 /// The loop: who leads, then what members and seats say, then everything else, then the turn.
-async fn serve(frame: &Frame, mut autoscaler: Autoscaler, mut inputs: Inputs, tools: &Tools) {
+async fn serve(
+    frame: &Frame,
+    mut autoscaler: Autoscaler,
+    mut inputs: Inputs,
+    mut alarm: Alarm,
+    tools: &Tools,
+) {
     loop {
         let awake = clock::now().after(AWAKE);
         let deadline = autoscaler.next_deadline().map_or(awake, |due| due.min(awake));
@@ -211,7 +222,7 @@ async fn serve(frame: &Frame, mut autoscaler: Autoscaler, mut inputs: Inputs, to
             }
             Some(received) = inputs.scaling.next() => answer(&autoscaler, tools, received, true),
             Some(received) = inputs.explain.next() => answer(&autoscaler, tools, received, false),
-            () = clock::sleep_until(deadline) => {}
+            () = alarm.reached(deadline) => {}
         }
         autoscaler.turn();
         save(&mut autoscaler, tools);

@@ -17,7 +17,8 @@ use understudy_bus::{
 use understudy_detection::{AccrualConfig, FailureDetectorConfig, FlapConfig, Threshold};
 use understudy_lease::{Identity, Rules, Seat};
 use understudy_service::{
-    Frame, access, clock,
+    Frame, access,
+    clock::{self, Alarm},
     config::{self, Config},
     seat::own_seat,
 };
@@ -108,7 +109,8 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
         metrics: frame.metrics.register(|registry| Arc::new(Metrics::new(registry))),
     };
     let detector = Detector::new(parts);
-    serve(&frame, detector, inputs, &nats, &store, &events).await;
+    let alarm = Alarm::new().context("making the loop's timer")?;
+    serve(&frame, detector, inputs, alarm, &nats, &store, &events).await;
     nats.flush(FLUSH).await;
     Ok(())
 }
@@ -118,6 +120,7 @@ async fn serve(
     frame: &Frame,
     mut detector: Detector,
     mut inputs: Inputs,
+    mut alarm: Alarm,
     nats: &Nats,
     store: &Arc<Store>,
     events: &Arc<EventLog>,
@@ -139,7 +142,7 @@ async fn serve(
                     detector.from_node(message);
                 }
             }
-            () = clock::sleep_until(deadline) => {}
+            () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled() => return,
             Some(raised) = next(&mut inputs.raised) => detector.raised(&raised),
             Some(received) = inputs.status.next() => {

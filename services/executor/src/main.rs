@@ -18,7 +18,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run(Role::Executor, Threads::One, &args.common, |frame| {
+    run(Role::Executor, Threads::One, &args.common, move |frame| {
         understudy_executor::run::run(frame, args.dry_run)
     })
 }

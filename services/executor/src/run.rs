@@ -16,7 +16,8 @@ use understudy_detection::{Flap, FlapConfig};
 use understudy_dns::{Outcome, TsigKey, Updater, Zone};
 use understudy_lease::{Holder, Identity, Rules};
 use understudy_service::{
-    Frame, Hopeless, access, calm, clock,
+    Frame, Hopeless, access, calm,
+    clock::{self, Alarm},
     config::{Config, Dns, RecordAddress},
 };
 use understudy_vip::neighbours::Sighting;
@@ -106,13 +107,14 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
     };
     let mut executor = Executor::new(parts);
     executor.clean_up(&leftovers);
-    serve(&frame, &nats, &mut executor, inputs).await;
+    let alarm = Alarm::new().context("making the loop's timer")?;
+    serve(&frame, &nats, &mut executor, inputs, alarm).await;
     executor.close(FLUSH).await;
     Ok(())
 }
 
 /// The loop: one input or deadline, then one turn. Grants and the witness come first, since a lease hangs on them.
-async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: Inputs) {
+async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: Inputs, mut alarm: Alarm) {
     let mut leave_by = None;
     // The node's own heartbeat is on its way, and its grants come within a millisecond.
     let mut awaits_grants = false;
@@ -134,7 +136,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 awaits_grants = true;
             }
             Some(done) = inputs.hooks.recv() => executor.hook_ended(&done),
-            () = clock::sleep_until(deadline) => {}
+            () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled(), if leave_by.is_none() => {
                 leave_by = Some(clock::now().after(LEAVE));
                 executor.leave();

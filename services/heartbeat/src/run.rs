@@ -10,7 +10,8 @@ use understudy_bus::{
     paths::{NodeOptions, NodePaths},
 };
 use understudy_service::{
-    Frame, Hopeless, access, calm, clock,
+    Frame, Hopeless, access, calm,
+    clock::{self, Alarm},
     config::{self, Config, Member, ProcessRef, check_round_trip},
 };
 
@@ -34,7 +35,7 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let member = config.member()?;
     let settings = settings(&config, &member)?;
     let begin = clock::now();
-    let checks = CheckRunner::start(member.group.checks.iter().map(check).collect())?;
+    let checks = CheckRunner::start(member.group.checks.iter().map(check).collect(), begin)?;
     let load = LoadSampler::start();
     let signals = SignalSampler::start(&member.group.signals);
     let tls = access::direct_client(&config)?;
@@ -50,7 +51,8 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let (sender, mut seats) = NodePaths::open(&nats, options).await?;
     let (link, events) = NodeLinkServer::serve(&config.node.socket)?;
     let mut publisher = Publisher::new(settings, sender, link, metrics, begin);
-    serve(&frame, &mut publisher, events, &checks, (&load, &signals), &mut seats).await;
+    let alarm = Alarm::new().context("making the loop's timer")?;
+    serve(&frame, &mut publisher, alarm, events, &checks, (&load, &signals), &mut seats).await;
     publisher.close(FLUSH).await;
     Ok(())
 }
@@ -83,6 +85,7 @@ impl Watch {
 async fn serve(
     frame: &Frame,
     publisher: &mut Publisher,
+    mut alarm: Alarm,
     mut executor: mpsc::Receiver<LinkEvent>,
     checks: &CheckRunner,
     (load, signals): (&LoadSampler, &SignalSampler),
@@ -99,7 +102,7 @@ async fn serve(
             biased;
             Some(event) = executor.recv() => publisher.from_executor(event),
             Ok(()) = health.changed() => publisher.set_health(health.borrow_and_update().clone()),
-            () = clock::sleep_until(deadline) => {}
+            () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled() => return,
             Ok(()) = load.changed() => publisher.set_load(*load.borrow_and_update()),
             Ok(()) = signals.changed() => publisher.set_signals(signals.borrow_and_update().clone()),

@@ -81,6 +81,15 @@ pub enum CheckConfigError {
     /// Two checks have one name.
     #[error("check {0:?}: the name is used twice")]
     DuplicateName(String),
+    /// The process has no file descriptor left for its timer.
+    #[error("check {name:?}: making its timer")]
+    Timer {
+        /// The check.
+        name: String,
+        /// The kernel's word.
+        #[source]
+        cause: std::io::Error,
+    },
     /// Interval or timeout is zero.
     #[error("check {name:?}: {setting} must be above zero")]
     Zero {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, timeout};
 use understudy_detection::RiseFall;
+use understudy_service::clock::{self, Alarm};
+use understudy_wire::BootTime;
 
 use super::config::{CheckConfig, CheckConfigError, check_common};
 use super::failure::Failure;
@@ -29,8 +30,8 @@ pub struct CheckRunner {
 }
 
 impl CheckRunner {
-    /// Starts the checks, each with its first run now. Must be called in a tokio runtime.
-    pub fn start(configs: Vec<CheckConfig>) -> Result<Self, CheckConfigError> {
+    /// Starts the checks, each with its first run at `begin`. Must be called in a tokio runtime.
+    pub fn start(configs: Vec<CheckConfig>, begin: BootTime) -> Result<Self, CheckConfigError> {
         check_common(&configs)?;
         let probes = configs.iter().map(Probe::new).collect::<Result<Vec<_>, _>>()?;
         let (sender, report) = watch::channel(HealthReport {
@@ -39,10 +40,11 @@ impl CheckRunner {
         });
         let sender = Arc::new(sender);
         let mut tasks = JoinSet::new();
-        let begin = Instant::now();
         for (index, (config, probe)) in configs.into_iter().zip(probes).enumerate() {
             let place = Place { report: Arc::clone(&sender), index };
-            tasks.spawn(follow(config, probe, place, begin));
+            let alarm =
+                Alarm::new().map_err(|cause| CheckConfigError::Timer { name: config.name.clone(), cause })?;
+            tasks.spawn(follow(config, probe, place, begin, alarm));
         }
         Ok(Self { report, _tasks: tasks })
     }
@@ -60,18 +62,18 @@ fn pending(config: &CheckConfig) -> CheckReport {
         state: CheckState::Pending,
         reason: None,
         latency: None,
-        since_ns: boot_time_ns(),
+        since_ns: clock::now().0,
     }
 }
 
 /// Runs are due at whole intervals from `begin`: those of one interval fall together, and one wake-up serves them all.
-async fn follow(config: CheckConfig, mut probe: Probe, place: Place, begin: Instant) {
-    let mut ticks = interval_at(begin, config.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+async fn follow(config: CheckConfig, mut probe: Probe, place: Place, begin: BootTime, mut alarm: Alarm) {
+    let mut due = begin;
     let mut believed = None;
     let mut excused = false;
     loop {
-        ticks.tick().await;
+        alarm.reached(due).await;
+        due = after(begin, config.interval, clock::now());
         let begun = Instant::now();
         let result = timeout(config.timeout, probe.run()).await;
         let latency = begun.elapsed();
@@ -95,6 +97,13 @@ async fn follow(config: CheckConfig, mut probe: Probe, place: Place, begin: Inst
     }
 }
 
+/// The first whole interval from `begin` after `now`: runs that were missed are not made up for.
+fn after(begin: BootTime, interval: Duration, now: BootTime) -> BootTime {
+    let step = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+    let done = now.0.saturating_sub(begin.0) / step;
+    BootTime(begin.0.saturating_add(done.saturating_add(1).saturating_mul(step)))
+}
+
 /// One check's entry in the report.
 struct Place {
     report: Arc<watch::Sender<HealthReport>>,
@@ -112,7 +121,7 @@ impl Place {
                 return false;
             }
             check.state = state;
-            check.since_ns = boot_time_ns();
+            check.since_ns = clock::now().0;
             report.healthy = report.checks.iter().all(CheckReport::up);
             tell(&report.checks[self.index]);
             true
@@ -135,9 +144,4 @@ fn tell(check: &CheckReport) {
         Some(reason) => tracing::warn!(check = name, reason, "check is down"),
         None => tracing::info!(check = name, "check is up"),
     }
-}
-
-fn boot_time_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME exists since Linux 2.6.39");
-    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }

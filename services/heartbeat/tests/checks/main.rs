@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use understudy_heartbeat::checks::{
     CheckConfig, CheckKind, CheckReport, CheckRunner, CheckState, HealthReport,
 };
+use understudy_service::clock;
 
 /// How long a test waits for a state before it fails.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ struct Single {
 
 impl Single {
     fn start(config: CheckConfig) -> Self {
-        let runner = CheckRunner::start(vec![config]).unwrap();
+        let runner = CheckRunner::start(vec![config], clock::now()).unwrap();
         Self { report: runner.subscribe(), _runner: runner }
     }
 

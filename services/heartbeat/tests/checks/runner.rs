@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 use understudy_heartbeat::checks::{
     CheckConfig, CheckConfigError, CheckKind, CheckRunner, CheckState, HealthReport, ProcessSelector,
 };
+use understudy_service::clock;
 
 use crate::{DEADLINE, Single, check, eventually};
 
@@ -29,7 +30,7 @@ async fn reach(runner: &CheckRunner, wanted: impl FnMut(&HealthReport) -> bool) 
 
 #[tokio::test]
 async fn without_checks_all_is_well() {
-    let runner = CheckRunner::start(Vec::new()).unwrap();
+    let runner = CheckRunner::start(Vec::new(), clock::now()).unwrap();
     let report = runner.subscribe().borrow().clone();
     assert!(report.healthy && report.settled());
 }
@@ -37,7 +38,7 @@ async fn without_checks_all_is_well() {
 #[tokio::test]
 async fn pending_is_not_healthy_and_not_failing() {
     let config = check("slow", shell("sleep 1000"));
-    let runner = CheckRunner::start(vec![config]).unwrap();
+    let runner = CheckRunner::start(vec![config], clock::now()).unwrap();
     let report = runner.subscribe().borrow().clone();
     assert_eq!(report.checks[0].state, CheckState::Pending);
     assert!(!report.healthy && !report.settled());
@@ -65,7 +66,7 @@ async fn one_check_down_is_named_while_the_others_go_on() {
     let address = listener.local_addr().unwrap().to_string();
     let hanging = CheckConfig { timeout: Duration::from_millis(300), ..check("stuck", shell("sleep 1000")) };
     let configs = vec![hanging, check("web", CheckKind::Tcp { address }), check("fine", shell("exit 0"))];
-    let runner = CheckRunner::start(configs).unwrap();
+    let runner = CheckRunner::start(configs, clock::now()).unwrap();
 
     // The others have their results before the stuck one has its timeout.
     let early = reach(&runner, |report| report.checks[1].up() && report.checks[2].up()).await;
@@ -123,17 +124,18 @@ async fn settings_that_cannot_work_are_refused() {
     let tcp = |address: &str| CheckKind::Tcp { address: address.to_owned() };
     let http = |url: &str| CheckKind::Http { url: url.to_owned(), expect_status: 200..=200, host: None };
     let fine = check("a", tcp("127.0.0.1:1"));
-    let refused = |configs: Vec<CheckConfig>| CheckRunner::start(configs).unwrap_err().to_string();
+    let refused =
+        |configs: Vec<CheckConfig>| CheckRunner::start(configs, clock::now()).unwrap_err().to_string();
 
     assert_eq!(refused(vec![fine.clone(), fine.clone()]), "check \"a\": the name is used twice");
     let idle = CheckConfig { interval: Duration::ZERO, ..fine.clone() };
     assert_eq!(refused(vec![idle]), "check \"a\": interval must be above zero");
     for address in ["", "host", "host:", "host:99999", ":80", "::1:80", "http://host:80"] {
-        let error = CheckRunner::start(vec![check("a", tcp(address))]).unwrap_err();
+        let error = CheckRunner::start(vec![check("a", tcp(address))], clock::now()).unwrap_err();
         assert!(matches!(error, CheckConfigError::Address { .. }), "{address}: {error}");
     }
     for url in ["", "host", "/path", "https://host/", "http://", "http://user@host/", "http://host:99999/"] {
-        let error = CheckRunner::start(vec![check("a", http(url))]).unwrap_err();
+        let error = CheckRunner::start(vec![check("a", http(url))], clock::now()).unwrap_err();
         assert!(matches!(error, CheckConfigError::Url { .. }), "{url}: {error}");
     }
     #[expect(clippy::reversed_empty_ranges, reason = "the mistake under test")]
