@@ -2,11 +2,15 @@
 
 mod config;
 mod containers;
+mod driver_docker;
 mod faults;
+mod load;
 mod locked;
+mod members;
 mod name_server;
 mod observability;
 mod readme;
 mod restart;
 mod scaling;
 mod secrets;
+mod swarm;
