@@ -1,10 +1,7 @@
 //! What the drivers `docker` and `swarm` share: the way to the engine, what it says when it refuses, and how a member is
 //! found again by its labels.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error as _,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::{API_DEFAULT_VERSION, Docker as Api, errors::Error};
 use understudy_service::config::Template;
@@ -168,8 +165,7 @@ fn innermost(error: &Error) -> String {
     while let Some(below) = cause.source() {
         cause = below;
     }
-    let said = short(&cause.to_string());
-    if error.source().is_none() { short(&error.to_string()) } else { said }
+    short(&cause.to_string())
 }
 
 /// `None` where there is nothing to say, as the engine's requests have it.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bollard::models::{
-    Limit, Mount, MountTmpfsOptions, MountType, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement, TaskSpecResources,
-    TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
+    Limit, Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig, NetworkAttachmentConfig,
+    ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec,
+    TaskSpecPlacement, TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
 };
 use understudy_service::config::Container;
 use understudy_wire::NodeId;
@@ -112,23 +112,22 @@ fn mount(volume: &str) -> Mount {
     }
 }
 
-/// `/folder:mode=1777,size=16m`; of the options a swarm takes these two.
+/// `/folder:uid=65532,mode=0770,size=16m`: a volume without a name, since the swarm's own folders in memory know of size and
+/// mode only, and belong to root.
 fn in_memory(folder: &str) -> Mount {
     let (target, options) = folder.split_once(':').unwrap_or((folder, ""));
-    let option =
-        |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-    let size = option("size").and_then(|size| {
-        let (number, unit) = size.split_at(size.trim_end_matches(char::is_alphabetic).len());
-        let shift = ["", "k", "m", "g"].iter().position(|known| *known == unit)?;
-        Some(number.parse::<i64>().ok()? << (10 * shift))
-    });
+    let all = [("type", "tmpfs"), ("device", "tmpfs"), ("o", options)];
+    let all = all.into_iter().filter(|(_, value)| !value.is_empty());
     Mount {
-        typ: Some(MountType::TMPFS),
+        typ: Some(MountType::VOLUME),
         target: Some(target.to_owned()),
-        tmpfs_options: Some(MountTmpfsOptions {
-            size_bytes: size,
-            mode: option("mode").and_then(|mode| i64::from_str_radix(mode, 8).ok()),
-            options: None,
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            driver_config: Some(MountVolumeOptionsDriverConfig {
+                name: Some("local".into()),
+                options: Some(all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()),
+            }),
+            ..MountVolumeOptions::default()
         }),
         ..Mount::default()
     }
