@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -274,6 +275,10 @@ impl Yard {
         remove(&all)?;
         all = ids(&format!("understudy.cluster={CLUSTER}"))?.lines().map(str::to_owned).collect();
         remove(&all)?;
+        // Where the engine is in no swarm there are none.
+        for service in docker(&["service", "ls", "-q"]).unwrap_or_default().lines() {
+            docker(&["service", "rm", service])?;
+        }
         let volumes =
             docker(&["volume", "ls", "-q", "--filter", &format!("label=understudy.cluster={CLUSTER}")])?;
         for volume in volumes.lines() {
@@ -289,10 +294,10 @@ impl Yard {
 
     fn tell(&self) {
         for number in 1..=SCALERS {
-            let said = std::process::Command::new("docker")
-                .args(["logs", "--tail", "60", &self.container(&format!("scaler-{number}")).0])
-                .output();
-            let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let mut logs = Command::new("docker");
+            logs.args(["logs", "--tail", "60", &self.container(&format!("scaler-{number}")).0]);
+            let said = logs.output().map(|Output { stdout, stderr, .. }| [stdout, stderr].concat());
+            let said = said.map(|said| String::from_utf8_lossy(&said).into_owned());
             eprintln!("scaler-{number}: {}", said.unwrap_or_default());
         }
         let all = docker(&[

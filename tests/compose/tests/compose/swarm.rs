@@ -193,7 +193,8 @@ fn plan(config: &Path) -> Vec<String> {
          entrypoint = [\"sh\", \"-c\", \"{script}\"]\nuser = \"65532:65532\"\nread_only = true\n\
          networks = [\"{NETWORK}\"]\nenv = {{ UNDERSTUDY_CONFIG = \"/etc/understudy.toml\" }}\n\
          volumes = [\"{}:/etc/understudy.toml:ro\", \"{}:/burn:ro\"]\n\
-         tmpfs = [\"/run/understudy:mode=1777,size=1m\", \"/var/lib/understudy:mode=1777,size=1m\"]\n",
+         tmpfs = [\"/run/understudy:uid=65532,gid=65532,mode=0770,size=1m\", \
+         \"/var/lib/understudy:uid=65532,gid=65532,mode=0750,size=1m\"]\n",
         config.display(),
         env!("CARGO_BIN_EXE_understudy-burn"),
     );
