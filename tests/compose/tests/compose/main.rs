@@ -9,6 +9,7 @@ mod locked;
 mod members;
 mod name_server;
 mod observability;
+mod proxy;
 mod readme;
 mod restart;
 mod scaling;
