@@ -1,4 +1,4 @@
-# Images of Understudy, one target each: detector, heartbeat, executor, cli.
+# Images of Understudy, one target each: detector, heartbeat, executor, autoscaler, cli.
 #
 #     docker compose build            # or: docker build --target detector -t understudy/detector .
 #
@@ -22,6 +22,11 @@ FROM scratch AS heartbeat
 COPY --from=build /roots/heartbeat/ /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/understudy-heartbeat"]
+
+FROM scratch AS autoscaler
+COPY --from=build /roots/autoscaler/ /
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/understudy-autoscaler"]
 
 FROM scratch AS cli
 COPY --from=build /roots/cli/ /

@@ -51,8 +51,11 @@ impl Role {
     }
 
     /// Puts this process's name where its credential's files are named. A detector learns its seat for that, once and
-    /// for all: what it was given is of that seat.
+    /// for all: what it was given is of that seat. Likewise a replica of the autoscaler learns its name.
     pub(crate) async fn resolve(self, config: &mut Config) -> anyhow::Result<Option<seat::OwnSeat>> {
+        if self == Self::Autoscaler {
+            name_of_a_replica(config).await?;
+        }
         if !config.names_an_owner() {
             return Ok(None);
         }
@@ -81,6 +84,18 @@ impl Role {
         tracing::info!(%owner, "credentials");
         Ok(own)
     }
+}
+
+/// An autoscaler that was not given a name and is number 2 of its service is `<group>-2`.
+async fn name_of_a_replica(config: &mut Config) -> anyhow::Result<()> {
+    if let (None, Some(group)) = (&config.node.name, &config.autoscaler.group)
+        && let Some((number, source)) = seat::own_number("autoscaler").await
+    {
+        let name = NodeId::new(&format!("{group}-{number}")).context("the name of this autoscaler")?;
+        tracing::info!(%name, source, "named by its number");
+        config.node.name = Some(name);
+    }
+    Ok(())
 }
 
 impl Config {

@@ -264,6 +264,8 @@ where
 async fn frame(role: Role, mut config: Config, instance: String, realtime: Granted) -> anyhow::Result<Frame> {
     let shutdown = shutdown::on_signals(exit::ERROR.into())?;
     let seat = role.resolve(&mut config).await?;
+    // A replica may have learnt its name only now.
+    let instance = config.node.name.as_ref().map_or(instance, ToString::to_string);
     if role.is_of_a_node() && config.node.interface.is_none() {
         config.node.interface = interface::facing(&config.own_vips());
     }

@@ -1,4 +1,4 @@
-//! Which seat a detector has: from the configuration, or from the number in its own name.
+//! Which number a replica has, by its own name; and so which seat a detector has.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,8 +14,8 @@ use understudy_wire::Seat;
 
 use crate::config::Detector;
 
-/// What numbered instances are called.
-const ROLE: &str = "detector";
+/// What detectors are called.
+const DETECTOR: &str = "detector";
 
 /// How long one name server may take; its answer decides only where the configuration says nothing.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
@@ -40,35 +40,36 @@ pub struct OwnSeat {
     pub source: String,
 }
 
-/// The number of an instance that is called `detector-2`, `stack_detector_2`, `stack-detector-2.net` or, by swarm,
-/// `stack_detector.2.<task>`. The role must be part of the name: `rack-1` says nothing about seats.
-pub fn number_in(name: &str) -> Option<u32> {
+/// The number of an instance of `role` that is called `detector-2`, `stack_detector_2`, `stack-detector-2.net` or, by
+/// swarm, `stack_detector.2.<task>`. The role must be part of the name: `rack-1` says nothing about seats.
+pub fn number_in(name: &str, role: &str) -> Option<u32> {
     let mut labels = name.split('.');
     let first = labels.next()?;
-    if is_role(first) {
+    if is_role(first, role) {
         return labels.next()?.parse().ok();
     }
     let (stem, number) = first.rsplit_once(['-', '_'])?;
-    is_role(stem).then(|| number.parse().ok()).flatten()
+    is_role(stem, role).then(|| number.parse().ok()).flatten()
 }
 
-/// `detector`, or something that ends in it as a word of its own.
-fn is_role(stem: &str) -> bool {
-    stem.strip_suffix(ROLE).is_some_and(|before| before.is_empty() || before.ends_with(['-', '_']))
+/// The role, or something that ends in it as a word of its own.
+fn is_role(stem: &str, role: &str) -> bool {
+    stem.strip_suffix(role).is_some_and(|before| before.is_empty() || before.ends_with(['-', '_']))
 }
 
 /// The seat: the configured number, else that of the host's name, else that of the reverse name. `None` is an
 /// observer: no number, 0, or one above `seats`.
 pub fn seat_from(configured: Option<u8>, hostname: &str, reverse: Option<&str>, seats: u8) -> Option<Seat> {
-    let number = configured.map(u32::from).or_else(|| number_in(hostname)).or_else(|| number_in(reverse?))?;
+    let number = configured
+        .map(u32::from)
+        .or_else(|| number_in(hostname, DETECTOR))
+        .or_else(|| number_in(reverse?, DETECTOR))?;
     let number = u8::try_from(number).ok().filter(|number| *number <= seats)?;
     Seat::new(number)
 }
 
-/// The seat of this process. Asks the name servers of `/etc/resolv.conf` for the names of this host's addresses only
-/// when neither the configuration nor the host's name tell; that takes seconds at most.
+/// The seat of this process: the configured one, else that of its number.
 pub async fn own_seat(config: &Detector) -> OwnSeat {
-    let host = hostname();
     let told = |number: u32, source: String| OwnSeat {
         seat: seat_from(Some(u8::try_from(number).unwrap_or(0)), "", None, config.seats),
         number: Some(number),
@@ -77,18 +78,33 @@ pub async fn own_seat(config: &Detector) -> OwnSeat {
     if let Some(number) = config.seat {
         return told(number.into(), "detector.seat".into());
     }
-    if let Some(number) = number_in(&host) {
-        return told(number, format!("host name {host}"));
+    match own_number(DETECTOR).await {
+        Some((number, source)) => told(number, source),
+        None => {
+            let host = hostname();
+            let source = format!("neither detector.seat nor the name {host} nor DNS");
+            OwnSeat { seat: None, number: None, source }
+        }
+    }
+}
+
+/// The number of this process among the replicas of `role`, and where it comes from. Asks the name servers of
+/// `/etc/resolv.conf` for the names of this host's addresses only when the host's name does not tell; that takes seconds
+/// at most.
+pub(crate) async fn own_number(role: &str) -> Option<(u32, String)> {
+    let host = hostname();
+    if let Some(number) = number_in(&host, role) {
+        return Some((number, format!("host name {host}")));
     }
     for server in name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()) {
         for address in own_addresses() {
             let names = reverse_names(server, address).await;
-            if let Some((number, name)) = names.iter().find_map(|name| Some((number_in(name)?, name))) {
-                return told(number, format!("name {name} of {address}"));
+            if let Some((number, name)) = names.iter().find_map(|name| Some((number_in(name, role)?, name))) {
+                return Some((number, format!("name {name} of {address}")));
             }
         }
     }
-    OwnSeat { seat: None, number: None, source: format!("neither detector.seat nor the name {host} nor DNS") }
+    None
 }
 
 /// The host's name; `localhost` when the kernel does not tell.
@@ -174,13 +190,15 @@ mod tests {
             "demo_detector_2.demo_default",
             "stack_detector.2.k3v9x0.stack_default",
         ] {
-            assert_eq!(number_in(name), Some(2), "{name}");
+            assert_eq!(number_in(name, DETECTOR), Some(2), "{name}");
         }
         for name in
             ["", "detector", "rack-2", "2", "3f2a9c1b7d04", "detector-x", "mydetector-2", "detector-2-x"]
         {
-            assert_eq!(number_in(name), None, "{name}");
+            assert_eq!(number_in(name, DETECTOR), None, "{name}");
         }
+        assert_eq!(number_in("demo_autoscaler_2.demo_default", "autoscaler"), Some(2));
+        assert_eq!(number_in("detector-2", "autoscaler"), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The exec driver against real commands: good ones, and such that fail, hang, flood and lie.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -92,21 +91,7 @@ async fn a_failure_says_why() {
 }
 
 fn template() -> Template {
-    Template {
-        driver: config::Driver::Exec,
-        timeout: Duration::from_secs(5),
-        image: String::new(),
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        networks: Vec::new(),
-        service: String::new(),
-        namespace: String::new(),
-        workload: String::new(),
-        start: Vec::new(),
-        remove: Vec::new(),
-        restart: Vec::new(),
-        list: Vec::new(),
-    }
+    Template::of(config::Driver::Exec)
 }
 
 #[tokio::test]

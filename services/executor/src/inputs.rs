@@ -75,11 +75,6 @@ impl Executor {
         }
     }
 
-    /// A slot that is open and does not serve. One beyond what is known to be open was opened just now.
-    pub(crate) fn draining(&self, slot: Slot) -> bool {
-        self.size.is_some_and(|(serving, open)| (serving..open).contains(&u32::from(slot.0)))
-    }
-
     /// An earlier run served here and did not end well: what it promoted is demoted.
     pub fn clean_up(&mut self, leftovers: &[IpAddr]) {
         if leftovers.is_empty() {

@@ -50,6 +50,8 @@ impl Project {
     /// Runs Compose with its name; what it printed.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut command = compose_command(&self.root, self.compose)?;
+        // For what is filled in: 1.29 fills in what `.env` says, whatever -p says.
+        command.env("COMPOSE_PROJECT_NAME", crate::PROJECT);
         command.envs(self.environment.iter().copied()).args(["-p", crate::PROJECT]).args(arguments);
         said(&mut command)
     }
@@ -75,7 +77,8 @@ pub fn compose_command(root: &Path, compose: Compose) -> Result<Command> {
             command
         }
     };
-    command.current_dir(root);
+    // As a shell in this folder has it: paths of the host are filled in from it.
+    command.current_dir(root).env("PWD", root);
     Ok(command)
 }
 

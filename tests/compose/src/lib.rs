@@ -4,6 +4,7 @@
 mod engine;
 mod probe;
 mod stack;
+pub mod yard;
 
 pub use engine::{Compose, Container, Namespace, compose_command, docker};
 pub use probe::{INTERVAL, Probe, Tally};

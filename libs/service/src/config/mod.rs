@@ -13,6 +13,7 @@ mod load;
 mod problem;
 mod scaling;
 mod schema;
+mod template;
 mod tree;
 mod types;
 
@@ -27,11 +28,11 @@ pub use group::{
 pub use load::validate;
 pub use problem::{ConfigErrors, Origin, Problem, Report};
 pub use scaling::{
-    Autoscaler, Driver, ForecastConfig, RepairConfig, Scaling, ScheduleConfig, SharedConfig, TargetConfig,
-    Template,
+    Autoscaler, ForecastConfig, RepairConfig, Scaling, ScheduleConfig, SharedConfig, TargetConfig,
 };
 pub use schema::{
     Access, Config, Detector, Dns, Gate, Http, Lease, Nats, Node, Realtime, Telemetry, Tls, TsigAlgorithm,
     TsigKey,
 };
+pub use template::{Container, Driver, PLACEHOLDERS, Template, Workload};
 pub use types::{DnsName, Endpoint, Port, Protocol, Secret};

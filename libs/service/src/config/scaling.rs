@@ -1,12 +1,12 @@
 //! `[group.<name>.scaling]` and `[autoscaler]`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 use understudy_scaling::{Forecast, GroupRules, Load, Repair, Rules, Schedule, Shared, Target};
 use understudy_wire::GroupId;
 
-use super::group::Group;
+use super::{group::Group, template::Template};
 
 /// `[autoscaler]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -187,83 +187,6 @@ pub struct ForecastConfig {
 impl Default for ForecastConfig {
     fn default() -> Self {
         Self { season: Duration::from_secs(86_400) }
-    }
-}
-
-/// `[group.<name>.scaling.template]`: how the driver starts a member.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Template {
-    /// Who starts members.
-    pub driver: Driver,
-    /// How long one call of the driver may take; a slower one counts as failed.
-    #[serde(default = "Template::default_timeout", with = "humantime_serde")]
-    pub timeout: Duration,
-    /// `docker`: image of a member.
-    #[serde(default)]
-    pub image: String,
-    /// `docker`: command in place of the image's own.
-    #[serde(default)]
-    pub command: Vec<String>,
-    /// `docker`: environment of a member.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// `docker`: networks of a member.
-    #[serde(default)]
-    pub networks: Vec<String>,
-    /// `swarm`: name of the service.
-    #[serde(default)]
-    pub service: String,
-    /// `kubernetes`: namespace.
-    #[serde(default)]
-    pub namespace: String,
-    /// `kubernetes`: `deployment/web` or `statefulset/web`.
-    #[serde(default)]
-    pub workload: String,
-    /// `exec`: starts a member.
-    #[serde(default)]
-    pub start: Vec<String>,
-    /// `exec`: stops and deletes a member.
-    #[serde(default)]
-    pub remove: Vec<String>,
-    /// `exec`: restarts a member in place; without it none is.
-    #[serde(default)]
-    pub restart: Vec<String>,
-    /// `exec`: lists the members.
-    #[serde(default)]
-    pub list: Vec<String>,
-}
-
-impl Template {
-    /// Long enough for an engine to take in a container under load; an image that has to be fetched first takes longer.
-    fn default_timeout() -> Duration {
-        Duration::from_secs(30)
-    }
-}
-
-/// Who starts members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Driver {
-    /// Docker Engine API.
-    Docker,
-    /// A Swarm service.
-    Swarm,
-    /// The scale subresource of a workload.
-    Kubernetes,
-    /// Commands.
-    Exec,
-}
-
-impl Driver {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Swarm => "swarm",
-            Self::Kubernetes => "kubernetes",
-            Self::Exec => "exec",
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod groups;
 mod keys;
 mod mutations;
 mod scaling;
+mod template;
 
 use std::{path::Path, time::Duration};
 

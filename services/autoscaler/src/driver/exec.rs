@@ -38,16 +38,12 @@ use tokio::{
 use understudy_service::config::Template;
 use understudy_wire::{ClusterId, GroupId, NodeId};
 
-use super::{Driver, DriverError, Instance, Start, State};
+use super::{Driver, DriverError, Instance, MAX_MEMBERS, MAX_REASON, Start, State, short};
 
 /// Bytes of an answer: a list of ten thousand members with their labels.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
-/// Bytes that are kept of what a command says of its failure.
-const MAX_REASON: usize = 1024;
 /// What a command has written is in the pipe when it ends; the runtime hears of it within this.
 const REST: Duration = Duration::from_millis(50);
-/// Members in one list, as the book keeps at most.
-const MAX_MEMBERS: usize = 16_384;
 
 /// What a command is given.
 #[derive(Debug, Serialize)]
@@ -311,10 +307,4 @@ async fn read(stream: &mut Option<impl AsyncRead + Unpin>, piece: &mut [u8]) -> 
         *stream = None;
     }
     Ok(length)
-}
-
-/// Foreign text on one line, cut.
-fn short(text: &str) -> String {
-    let line: String = text.trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    line.chars().take(MAX_REASON).collect()
 }

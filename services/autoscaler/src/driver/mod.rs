@@ -1,7 +1,10 @@
 //! Who starts and stops members. Every driver is idempotent by the state that an order names: a member that is there is
 //! not started again, one that is gone is not stopped again, a newer incarnation is not restarted.
 
+pub mod docker;
+pub mod engine;
 pub mod exec;
+pub mod swarm;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,6 +14,11 @@ use understudy_service::{
     config::{self, Config, Template},
 };
 use understudy_wire::{ClusterId, GroupId, NodeId};
+
+/// Bytes that are kept of what somebody else says of a failure.
+const MAX_REASON: usize = 1024;
+/// Members in one list, as the book keeps at most.
+const MAX_MEMBERS: usize = 16_384;
 
 /// Why a driver did not do what was ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +96,8 @@ pub fn all(config: &Config) -> anyhow::Result<BTreeMap<GroupId, Arc<dyn Driver>>
 
 fn one(cluster: &ClusterId, group: &GroupId, template: &Template) -> anyhow::Result<Arc<dyn Driver>> {
     match template.driver {
+        config::Driver::Docker => Ok(Arc::new(docker::Docker::new(cluster, group, template))),
+        config::Driver::Swarm => Ok(Arc::new(swarm::Swarm::new(cluster, group, template))),
         config::Driver::Exec => Ok(Arc::new(exec::Exec::new(cluster, group, template))),
         other => {
             let name = other.name();
@@ -95,4 +105,10 @@ fn one(cluster: &ClusterId, group: &GroupId, template: &Template) -> anyhow::Res
             Err(Hopeless(what).into())
         }
     }
+}
+
+/// Foreign text on one line, cut.
+fn short(text: &str) -> String {
+    let line: String = text.trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    line.chars().take(MAX_REASON).collect()
 }

@@ -109,6 +109,10 @@ fn shared(value: &Value) -> Result<BTreeMap<String, Value>> {
     for one in all.values_mut() {
         if let Some(table) = one.as_object_mut() {
             table.remove("name");
+            // And of a network's addresses.
+            if table.get("ipam").is_some_and(|ipam| *ipam == json!({})) {
+                table.remove("ipam");
+            }
         }
         if one.is_null() {
             *one = json!({});

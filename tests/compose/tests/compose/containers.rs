@@ -36,9 +36,10 @@ fn strings(value: &Value) -> Vec<&str> {
 fn mounts(service: &str, told: &Value) -> Result<()> {
     for mount in told["Mounts"].as_array().context("no mounts")? {
         let (target, writable) = (mount["Destination"].as_str().unwrap_or_default(), &mount["RW"]);
+        let engine = target.ends_with("docker.sock");
         let data = ["/run/understudy", "/data", "/storage"].contains(&target);
-        ensure!(*writable == json!(data), "{service}: {target} writable: {writable}");
-        ensure!(!target.ends_with("docker.sock"), "{service}: has the engine's socket");
+        ensure!(*writable == json!(data || engine), "{service}: {target} writable: {writable}");
+        ensure!(!engine || service == "docker-proxy", "{service}: has the engine's socket");
         let source = Path::new(mount["Source"].as_str().unwrap_or_default());
         if source.parent().is_some_and(|folder| folder.ends_with("secrets")) {
             let given = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -70,13 +71,14 @@ fn limits(service: &str, told: &Value) -> Result<()> {
 fn containers_may_do_what_they_need_and_nothing_else() -> Result<()> {
     let stack = Stack::up()?;
     let containers = stack.containers()?;
-    ensure!(containers.len() == 16, "{containers:?}");
+    ensure!(containers.len() == 19, "{containers:?}");
     for container in containers {
         let told = container.inspect()?;
         let (host, config) = (&told["HostConfig"], &told["Config"]);
         let service = config["Labels"]["com.docker.compose.service"].as_str().context("no service")?;
-        let of_ours =
-            service == "detector" || service.ends_with("-heartbeat") || service.ends_with("-executor");
+        let of_ours = ["detector", "autoscaler"].contains(&service)
+            || service.ends_with("-heartbeat")
+            || service.ends_with("-executor");
         let executor = service.ends_with("-executor");
         let at = |what: &str| format!("{service}: {what}");
 
@@ -93,8 +95,9 @@ fn containers_may_do_what_they_need_and_nothing_else() -> Result<()> {
 
         ensure!(host["Privileged"] == false, at("is privileged"));
         ensure!(host["ReadonlyRootfs"] == true, at("may write to its root"));
-        // The servers of NATS own their volumes, which the engine makes for root; without any capability.
-        let root = service.starts_with("nats-");
+        // The servers of NATS own their volumes, which the engine makes for root, and its socket is root's, too; without any
+        // capability.
+        let root = service.starts_with("nats-") || service == "docker-proxy";
         let user = config["User"].as_str().unwrap_or_default();
         ensure!(root || !["", "0", "root", "0:0"].contains(&user), "{service}: runs as {user:?}");
         if of_ours {
@@ -106,7 +109,7 @@ fn containers_may_do_what_they_need_and_nothing_else() -> Result<()> {
         mounts(service, &told)?;
         limits(service, &told)?;
     }
-    for image in ["detector", "heartbeat", "cli"] {
+    for image in ["detector", "heartbeat", "autoscaler", "cli"] {
         let size = understudy_compose::docker(&[
             "image",
             "inspect",

@@ -58,11 +58,15 @@ impl Prometheus {
             };
             seen = targets["activeTargets"].as_array()?.iter().filter_map(told).collect();
             let of = |job: &str| seen.iter().filter(|(other, up)| other == job && *up).count();
-            (seen.iter().all(|(_, up)| *up) && ["detector", "heartbeat", "executor"].map(of) == [3; 3])
-                .then_some(())
+            let jobs = ["detector", "heartbeat", "executor", "autoscaler"].map(of);
+            (seen.iter().all(|(_, up)| *up) && jobs == [3, 3, 3, 2]).then_some(())
         };
-        wait_until("three detectors and two services on each of three nodes are scraped", SOON, up)
-            .with_context(|| format!("{seen:?}"))
+        wait_until(
+            "three detectors, two autoscalers and two services on each of three nodes are scraped",
+            SOON,
+            up,
+        )
+        .with_context(|| format!("{seen:?}"))
     }
 
     /// The rules of the file are evaluated, over metrics that there are.

@@ -46,7 +46,7 @@ fn the_commands_of_the_readme_do_what_they_say() -> Result<()> {
     let (succeeded, printed, said) = shell(&root, commands)?;
     if !succeeded {
         // The last command is what takes everything away.
-        shell(&root, "docker compose down -v")?;
+        shell(&root, "docker compose down -v --remove-orphans")?;
     }
     ensure!(succeeded, "{printed}\n{said}");
     let served: Vec<_> =

@@ -75,12 +75,17 @@ fn secrets_are_made_once_for_each_container_by_whoever_sets_it_up() -> Result<()
     let has = |name: &str| first.contains_key(name);
     ensure!(has("heartbeat.web.web-c/heartbeat.web.web-c.nk") && has("executor.web.web-c/tsig"), "{first:?}");
     ensure!(has("detector/observer.key") && has("detector/detector.3.key"), "{first:?}");
+    ensure!(
+        has("autoscaler/autoscaler.web-scaler.web-scaler-2.nk") && has("executor.web.web-6/tsig"),
+        "{first:?}"
+    );
     for name in first.keys() {
         let (owner, file) = name.split_once('/').context("in a folder")?;
         let key = file.strip_suffix(".nk").or_else(|| file.strip_suffix(".key"));
         let own = match (owner, key) {
             ("authority", _) | (_, None) => true,
             ("detector", Some(key)) => key.starts_with("detector.") || key == "observer",
+            ("autoscaler", Some(key)) => key.starts_with("autoscaler.web-scaler."),
             ("operator", Some(key)) => ["operator", "viewer"].contains(&key),
             (owner, Some(key)) => owner == key,
         };

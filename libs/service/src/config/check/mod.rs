@@ -15,6 +15,7 @@ mod groups;
 mod network;
 mod node;
 mod scaling;
+mod template;
 mod timing;
 
 pub use timing::{RoundTripTooLong, check_round_trip};
@@ -28,6 +29,7 @@ pub(super) fn check(config: &mut Config, loading: &mut Loading) {
     addresses::check(config, &mut checker);
     node::check(config, &mut checker);
     scaling::check(config, &mut checker);
+    template::check(config, &mut checker);
     complete(config);
 }
 

@@ -1,19 +1,10 @@
-//! Sizes, targets and templates of groups that are scaled. The rules check themselves (`understudy_scaling`); here each
-//! finding gets its place.
-
-use std::time::Duration;
+//! Sizes and targets of groups that are scaled. The rules check themselves (`understudy_scaling`); here each finding gets
+//! its place.
 
 use understudy_wire::GroupId;
 
 use super::Checker;
-use crate::config::{
-    group::Group,
-    scaling::{Driver, Scaling, Template},
-    schema::Config,
-};
-
-/// Longest that one call of a driver may take: it holds its place among the calls under way.
-const MAX_CALL: Duration = Duration::from_secs(600);
+use crate::config::{group::Group, scaling::Scaling, schema::Config};
 
 pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
     for (group, problem) in config.scaling_rules().problems() {
@@ -30,7 +21,6 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
     for (name, group) in &config.groups {
         if let Some(scaling) = &group.scaling {
             sizes(name, group, scaling, checker);
-            template(name, scaling, checker);
         }
     }
 }
@@ -67,55 +57,4 @@ fn sizes(name: &GroupId, group: &Group, scaling: &Scaling, checker: &mut Checker
             below => checker.warn(&format!("{key}.{below}"), warning.why),
         }
     }
-}
-
-fn template(name: &GroupId, scaling: &Scaling, checker: &mut Checker<'_>) {
-    let base = format!("group.{name}.scaling");
-    let key = format!("{base}.template");
-    let Some(template) = &scaling.template else {
-        if !checker.doubtful(&[&key]) {
-            let message = format!(
-                "missing; nothing can be started without it; add such as [{key}] driver = \"docker\", image = \"web:1\""
-            );
-            checker.refuse(&key, message);
-        }
-        return;
-    };
-    if template.timeout.is_zero() || template.timeout > MAX_CALL {
-        checker.refuse(&format!("{key}.timeout"), "must be above 0 and at most 10min; 30s is usual");
-    }
-    for (part, driver, needed, given) in parts(template) {
-        let key = format!("{key}.{part}");
-        if driver != template.driver && given {
-            let message =
-                format!("belongs to the driver \"{}\", not to \"{}\"", driver.name(), template.driver.name());
-            checker.refuse(&key, message);
-        } else if driver == template.driver
-            && !given
-            && let Some(example) = needed
-        {
-            let message =
-                format!("missing; the driver \"{}\" needs it, such as {part} = {example}", driver.name());
-            checker.refuse(&key, message);
-        }
-    }
-}
-
-/// Every key of a template: whose it is, an example where that driver needs it, and whether it says something.
-fn parts(template: &Template) -> [(&'static str, Driver, Option<&'static str>, bool); 11] {
-    let text = |text: &str| !text.is_empty();
-    let program = |command: &[String]| command.first().is_some_and(|program| !program.is_empty());
-    [
-        ("image", Driver::Docker, Some("\"web:1\""), text(&template.image)),
-        ("command", Driver::Docker, None, !template.command.is_empty()),
-        ("env", Driver::Docker, None, !template.env.is_empty()),
-        ("networks", Driver::Docker, None, !template.networks.is_empty()),
-        ("service", Driver::Swarm, Some("\"web\""), text(&template.service)),
-        ("namespace", Driver::Kubernetes, Some("\"default\""), text(&template.namespace)),
-        ("workload", Driver::Kubernetes, Some("\"deployment/web\""), text(&template.workload)),
-        ("start", Driver::Exec, Some("[\"/usr/local/bin/start-member\"]"), program(&template.start)),
-        ("remove", Driver::Exec, Some("[\"/usr/local/bin/remove-member\"]"), program(&template.remove)),
-        ("restart", Driver::Exec, None, program(&template.restart)),
-        ("list", Driver::Exec, Some("[\"/usr/local/bin/list-members\"]"), program(&template.list)),
-    ]
 }
