@@ -218,7 +218,7 @@ impl Executor {
     pub(crate) fn update_dns(&mut self, tenure: &mut Tenure, name: &str, address: RecordAddress) {
         let addresses: Vec<IpAddr> = match address {
             // No new clients (rule R14): the slot withdraws what it contributed.
-            _ if self.draining(tenure.slot) => Vec::new(),
+            _ if tenure.closed || self.draining(tenure.slot) => Vec::new(),
             RecordAddress::Vip => tenure.vips.iter().map(|vip| vip.addr()).collect(),
             RecordAddress::Node => self.settings.address.into_iter().collect(),
         };

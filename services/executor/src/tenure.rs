@@ -89,6 +89,8 @@ pub struct Tenure {
     pub predicted_ms: Option<f64>,
     /// Names that DNS was asked to have follow it, which needs a confirmed epoch (rule R7).
     pub names: Vec<(String, RecordAddress)>,
+    /// Whether the slot was closed under it (rule R14): its lease runs out, and nobody follows.
+    pub closed: bool,
     /// DNS answers and witnesses that the record still waits for.
     pub open_ends: usize,
     /// Whether the record was published.
@@ -119,6 +121,7 @@ impl Tenure {
             suspected_at: None,
             predicted_ms: None,
             names: Vec::new(),
+            closed: false,
             open_ends: 0,
             published: false,
         }

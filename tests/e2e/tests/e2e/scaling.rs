@@ -1,11 +1,11 @@
 //! The autoscaler: members that are started and stopped through the exec driver, a leader that dies, sizes by command.
 
-use std::{fs, time::Duration};
+use std::{fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use understudy_e2e::{SOON, Stage};
+use understudy_e2e::{LEASE, SOON, Stage};
 use understudy_lab::{
-    Autoscaler, Yard, check_metrics,
+    Autoscaler, Moment, Yard, check_metrics,
     deployment::{Plan, Scaling, vips},
     wait_until,
 };
@@ -19,12 +19,17 @@ fn plan(name: &str) -> Plan {
     let scaling = Scaling {
         max: MAX,
         autoscalers: vec!["scaler-1".to_owned(), "scaler-2".to_owned()],
-        one_name: false,
+        one_name: true,
         rules: "start_up = \"10s\"\ndrain = \"1s\"\n[group.web.scaling.repair]\nafter = \"1s\"\n".to_owned(),
     };
     let members = base.members.iter().take(2).cloned().collect();
     let joining = (1..=4).map(|number| format!("web-{number}")).collect();
     Plan { members, scaling: Some(scaling), joining, secured: true, ..base }
+}
+
+/// What the name resolves to while so many slots serve.
+fn addresses(serving: usize) -> Result<Vec<IpAddr>> {
+    (0..serving).map(|slot| vips(slot)[0].parse().context("an address")).collect()
 }
 
 #[test]
@@ -120,6 +125,8 @@ fn n_goes_up_and_down_by_command_and_slot_0_does_not_notice() -> Result<()> {
     })?;
     ensure!(holders[0] == "web-a", "slot 0 has moved to {}", holders[0]);
     second.wait_served_by(&holders[1], SOON)?;
+    let names = stage.names.as_ref().context("the plan has a name server")?;
+    names.wait_for(&addresses(MAX)?, SOON)?;
 
     let output = deployment.understudy_as("operator", &["scale", "--group", "web", "--active", "1"])?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -128,6 +135,11 @@ fn n_goes_up_and_down_by_command_and_slot_0_does_not_notice() -> Result<()> {
         (slots.len() == 1 && slots[0]["holder"] == "web-a").then_some(())
     })?;
     second.wait_dark(SOON)?;
+    // What is withdrawn stays so: no holder follows that would put it right.
+    let end = Moment::now() + LEASE * 2;
+    wait_until("the leases of the closed slots to be over", SOON, || Moment::now() >= end)?;
+    names.wait_for(&addresses(1)?, SOON)?;
+    ensure!(names.addresses_now() == Some(addresses(1)?), "the name has {:?}", names.addresses_now());
     let (gap, _) = stage.gap_since(since);
     stage.note("N from 1 to 3 and back", gap, 0.0, Some(Duration::from_millis(300)));
     ensure!(gap < 300.0, "slot 0 had a gap of {gap:.1} ms");

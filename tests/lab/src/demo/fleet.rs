@@ -64,7 +64,12 @@ impl<'a> Fleet<'a> {
         });
         let leader = elected?;
         let acting = autoscalers.iter().find(|one| one.name() == leader.0).context("an elected stranger")?;
-        yard.wait("the elected autoscaler to lead", || acting.leads().unwrap_or(false).then_some(()))?;
+        // It listens for a while before it decides anything, and then shows what it has seen.
+        let standbys = (deployment.plan.members.len() - deployment.plan.active) as f64;
+        yard.wait("the elected autoscaler to know every standby", || {
+            let ready = acting.metric("understudy_standbys_ready{group=\"web\"}").ok()?;
+            (acting.leads().ok()? && ready >= standbys).then_some(())
+        })?;
         Ok(Self { deployment, yard, autoscalers, leader })
     }
 

@@ -9,9 +9,10 @@ use super::{
     bus::{Bus, Word},
     events::Events,
     fleet::{Fleet, TARGET},
-    moments, print,
+    moments::{self, Happened},
+    print,
     report::{self, Answered, Change, Names},
-    watch::{SOON, Watch, earlier},
+    watch::{SOON, Watch, earlier, in_order},
 };
 use crate::{
     ANSWER_LIMIT, Moment, Probe, Requests, Service,
@@ -157,7 +158,7 @@ impl<'a> Growth<'a> {
         let appeared = self.wait_word(zero, &Word::Appeared(newcomer.clone()))?;
         let ready = self.wait_word(zero, &Word::Ready(newcomer.clone()))?;
         let [vip, both] = self.addresses()?;
-        let resolved = self.wait("the name to have both addresses", || self.watch.resolved(&both, zero))?;
+        self.wait("the name to have both addresses", || self.watch.resolved(&both, zero))?;
         let standbys = self.wait_size(2)?;
         self.look_on()?;
         let answers = self.second.snapshot().first_answer(&node, zero).context("slot 1 does not answer")?;
@@ -166,11 +167,11 @@ impl<'a> Growth<'a> {
             (zero, format!("{MANY} clients instead of {FEW}")),
             (answers, format!("slot 1 open: {node} answers at {}", vips(1)[0])),
             (claimed, format!("{node} says that it has slot 1, epoch {epoch}")),
-            (resolved, format!("{NAME} = {}", addresses(&both))),
             (served, format!("the first request is answered by {node}")),
             (appeared, format!("{newcomer} heartbeats")),
             (ready, format!("{newcomer} is a ready standby")),
         ]);
+        happened.extend(self.renamed(zero));
         print(&moments::lines(zero, happened))?;
         let two = format!("{holder} {node}");
         let scene = Scene {
@@ -202,7 +203,7 @@ impl<'a> Growth<'a> {
         self.wait("slot 1 to drain", || {
             self.bus.action(zero, ScalingRule::ScaleIn, |kind| matches!(kind, Kind::Drain(1)).then_some(()))
         })?;
-        let resolved = self.wait("the name to have one address", || self.watch.resolved(&vip, zero))?;
+        self.wait("the name to have one address", || self.watch.resolved(&vip, zero))?;
         self.wait("slot 1 to be closed", || {
             self.bus.action(zero, ScalingRule::ScaleIn, |kind| matches!(kind, Kind::Close(1)).then_some(()))
         })?;
@@ -227,13 +228,13 @@ impl<'a> Growth<'a> {
         let mut happened = self.bus.decisions(zero);
         happened.extend([
             (zero, format!("{FEW} clients instead of {MANY}")),
-            (resolved, format!("{NAME} = {}", addresses(&vip))),
             (
                 last.context("slot 1 was never served")?,
                 format!("{node} answers at {} for the last time", vips(1)[0]),
             ),
             (gone, format!("{surplus} is removed")),
         ]);
+        happened.extend(self.renamed(zero));
         if let Some(last) = self.last_request(&node) {
             happened.push((last, format!("the last request is answered by {node}")));
         }
@@ -293,6 +294,12 @@ impl<'a> Growth<'a> {
         Ok([vec![first], vec![first, second]])
     }
 
+    /// Changes of what the name resolves to.
+    fn renamed(&self, since: Moment) -> Vec<Happened> {
+        let changes = self.watch.changes(since).into_iter();
+        changes.map(|(at, found)| (at, format!("{NAME} = {}", addresses(&found)))).collect()
+    }
+
     fn first_request(&self, node: &str, since: Moment) -> Option<Moment> {
         let done = self.requests.done();
         done.iter().find(|one| one.ended >= since && one.answer.as_deref() == Ok(node)).map(|one| one.ended)
@@ -322,6 +329,10 @@ impl<'a> Growth<'a> {
         let mut trouble: Vec<_> = others.map(|(node, ..)| format!("{node} has served {VIP}")).collect();
         trouble.extend(self.unwanted());
         let names = self.watch.answers_since(zero);
+        let last = names.iter().rev().find_map(in_order);
+        if last.as_deref() != Some(scene.after) {
+            trouble.push(format!("{NAME} = {} in the end", addresses(&last.unwrap_or_default())));
+        }
         let change = Change {
             act: scene.act,
             what: scene.what.to_owned(),

@@ -158,7 +158,7 @@ impl<'a> Stage<'a> {
     fn scale_with(&mut self, fleet: &Fleet<'_>, begun: Moment) -> Result<()> {
         let (leader, epoch) = &fleet.leader;
         let text = format!(
-            "{} autoscalers run as well, and {leader} acts (epoch {epoch} of their slot): it keeps the group",
+            "{} autoscalers run as well, and {leader} was elected to act, epoch {epoch}",
             fleet.autoscalers()
         );
         print(&format!("\n{}", opening::progress(Moment::now().since(begun), &text)))?;

@@ -56,6 +56,19 @@ impl Watch {
         samples
     }
 
+    /// Each change of what the name resolved to since then: when it was seen, and what it was from then on.
+    pub(super) fn changes(&self, since: Moment) -> Vec<(Moment, Vec<IpAddr>)> {
+        let samples = self.names.snapshot();
+        let answers = samples.iter().filter_map(|sample| Some((sample.at, in_order(sample)?)));
+        let mut changes: Vec<(Moment, Vec<IpAddr>)> = Vec::new();
+        for (at, addresses) in answers {
+            if changes.last().is_none_or(|(_, last)| *last != addresses) {
+                changes.push((at, addresses));
+            }
+        }
+        changes.into_iter().skip(1).filter(|(at, _)| *at >= since).collect()
+    }
+
     /// When the name was first asked for, since then, and had exactly these addresses, which must be in order.
     pub(super) fn resolved(&self, addresses: &[IpAddr], since: Moment) -> Option<Moment> {
         let samples = self.names.snapshot();
