@@ -16,7 +16,7 @@ tools:           ## install what build and tests need (Debian packages, nats-ser
 build: tools     ## build everything
 	$(CARGO) build --workspace --all-targets
 
-demo: tools      ## watch failovers; KEEP=1 leaves it running
+demo: tools      ## watch failovers, a repair, scaling; KEEP=1 leaves it running
 	$(CARGO) build --workspace --bins
 	target/debug/understudy-lab demo $(if $(KEEP),--keep)
 

@@ -68,11 +68,17 @@ impl Executor {
             return;
         }
         for (slot, mut tenure) in std::mem::take(&mut self.tenures) {
+            tenure.closed = is_closed(slot, tenure.closed, before, self.size);
             for (name, address) in tenure.names.clone() {
                 self.update_dns(&mut tenure, &name, address);
             }
             self.tenures.insert(slot, tenure);
         }
+    }
+
+    /// A slot that is open and does not serve. One beyond what is known to be open was opened just now.
+    pub(crate) fn draining(&self, slot: Slot) -> bool {
+        self.size.is_some_and(|(serving, open)| (serving..open).contains(&u32::from(slot.0)))
     }
 
     /// An earlier run served here and did not end well: what it promoted is demoted.
@@ -113,5 +119,32 @@ impl Executor {
         } else {
             tracing::error!(slot = %done.slot, detail, "demoting what an earlier run left behind");
         }
+    }
+}
+
+/// Whether a slot was closed under its holder: it was known to be open, and is no more, or `already` was closed. One that
+/// was never known to be open was opened just now. What is withdrawn stays withdrawn: nobody follows to put it right.
+fn is_closed(slot: Slot, already: bool, before: Option<(u32, u32)>, now: Option<(u32, u32)>) -> bool {
+    let slot = u32::from(slot.0);
+    let shut = now.is_some_and(|(_, open)| slot >= open);
+    shut && (already || before.is_some_and(|(_, open)| slot < open))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_was_open_is_closed_and_one_that_nobody_knew_was_opened_just_now() {
+        // (serving, open) before and now.
+        let closed = |already, before, now| is_closed(Slot(1), already, before, now);
+        assert!(closed(false, Some((1, 2)), Some((1, 1))), "drained, then closed");
+        assert!(closed(false, Some((2, 2)), Some((1, 1))), "the notice of the drain was missed");
+        assert!(closed(true, Some((1, 1)), Some((0, 0))), "closed, and another slot after it");
+        assert!(!closed(false, Some((2, 2)), Some((1, 2))), "it drains: open as yet");
+        assert!(!closed(true, Some((1, 1)), Some((2, 2))), "opened again");
+        assert!(!closed(false, Some((1, 1)), Some((0, 1))), "opened just now, as far as is known");
+        assert!(!closed(false, None, Some((1, 1))), "nothing was known");
+        assert!(!closed(false, Some((2, 2)), None), "nothing is stored any more: as configured");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     executor::{Executor, HookDone},
     hooks::{self, Occasion},
     plan::{self, Step},
-    tenure::{Tenure, Wait, is_withdrawn},
+    tenure::{Tenure, Wait},
 };
 
 impl Executor {
@@ -216,9 +216,9 @@ impl Executor {
     }
 
     pub(crate) fn update_dns(&mut self, tenure: &mut Tenure, name: &str, address: RecordAddress) {
-        tenure.withdrawn = is_withdrawn(tenure.slot, self.size, tenure.withdrawn);
         let addresses: Vec<IpAddr> = match address {
-            _ if tenure.withdrawn => Vec::new(),
+            // No new clients (rule R14): the slot withdraws what it contributed.
+            _ if tenure.closed || self.draining(tenure.slot) => Vec::new(),
             RecordAddress::Vip => tenure.vips.iter().map(|vip| vip.addr()).collect(),
             RecordAddress::Node => self.settings.address.into_iter().collect(),
         };

@@ -89,8 +89,8 @@ pub struct Tenure {
     pub predicted_ms: Option<f64>,
     /// Names that DNS was asked to have follow it, which needs a confirmed epoch (rule R7).
     pub names: Vec<(String, RecordAddress)>,
-    /// DNS leaves the slot out: see [`is_withdrawn`].
-    pub withdrawn: bool,
+    /// Whether the slot was closed under it (rule R14): its lease runs out, and nobody follows.
+    pub closed: bool,
     /// DNS answers and witnesses that the record still waits for.
     pub open_ends: usize,
     /// Whether the record was published.
@@ -121,7 +121,7 @@ impl Tenure {
             suspected_at: None,
             predicted_ms: None,
             names: Vec::new(),
-            withdrawn: false,
+            closed: false,
             open_ends: 0,
             published: false,
         }
@@ -225,30 +225,4 @@ pub fn steps(done: &[Done], zero: BootTime) -> Vec<v1::Step> {
         detail: done.detail.clone(),
     };
     done.iter().map(step).collect()
-}
-
-/// Whether DNS leaves a slot out, which `before` was so until now; `size` is how many serve, and how many are open. One that
-/// drains takes no new clients (rule R14), nor does one that was closed then, which has a holder until the lease runs out.
-/// One beyond what is known to be open that has not drained was opened just now.
-pub fn is_withdrawn(slot: Slot, size: Option<(u32, u32)>, before: bool) -> bool {
-    let Some((serving, open)) = size else { return false };
-    let slot = u32::from(slot.0);
-    slot >= serving && (slot < open || before)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_that_drains_stays_out_of_dns_when_it_is_closed() {
-        let slot = Slot(1);
-        assert!(!is_withdrawn(slot, None, false));
-        assert!(!is_withdrawn(slot, Some((1, 1)), false), "opened just now");
-        assert!(!is_withdrawn(slot, Some((2, 2)), false));
-        let drains = is_withdrawn(slot, Some((1, 2)), false);
-        assert!(drains);
-        assert!(is_withdrawn(slot, Some((1, 1)), drains), "closed: its holder has the lease for a while");
-        assert!(!is_withdrawn(slot, Some((2, 2)), drains), "taken back");
-    }
 }

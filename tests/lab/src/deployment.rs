@@ -18,7 +18,7 @@ use crate::{
     wait_until, workload,
 };
 
-pub use plan::{Member, Plan, http_check, vips};
+pub use plan::{Member, Plan, Scaling, http_check, vips};
 
 /// Address that the group serves.
 pub const VIP: &str = "10.77.0.100";
@@ -26,6 +26,8 @@ pub const VIP: &str = "10.77.0.100";
 pub const VIP6: &str = "fd77::100";
 /// Name that follows it.
 pub const NAME: &str = "web.ha.test.";
+/// The group whose slot elects the autoscaler that acts, where the plan has autoscalers.
+pub const SCALERS: &str = "web-scaler";
 /// Port of the workload.
 pub const PORT: u16 = 8080;
 /// Port of the direct path.
@@ -154,10 +156,9 @@ impl Deployment {
     /// Starts a node that the plan does not have, on a host of its own; the caller ends it.
     ///
     /// # Errors
-    /// When the host or a process cannot be started.
-    pub fn join(&self, member: &Member, number: u8) -> Result<Node> {
-        let host = self.network.host_numbered(&member.name, number)?;
-        node(&host, member, &self.plan, &self.config())
+    /// When a process cannot be started.
+    pub fn join(&self, member: &Member, host: &Host) -> Result<Node> {
+        node(host, member, &self.plan, &self.config())
     }
 
     /// Gives a process the credentials of `owner`, if the deployment is secured.
@@ -175,10 +176,14 @@ impl Deployment {
 
     /// Every process of it, the servers of others too.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.servers().chain(self.nodes.iter().flat_map(Node::processes))
+    }
+
+    /// Every process that is not on a node.
+    pub fn servers(&self) -> impl Iterator<Item = &Process> {
         let nats = self.nats.servers().iter().map(|server| server.process());
         let name_servers = self.name_servers.iter().map(NameServer::process);
-        let nodes = self.nodes.iter().flat_map(Node::processes);
-        nats.chain(name_servers).chain(&self.detectors).chain(nodes)
+        nats.chain(name_servers).chain(&self.detectors)
     }
 
     /// Probes what the group serves from the client, and every node by its watcher.
@@ -201,8 +206,16 @@ impl Deployment {
     /// When the probe cannot be started.
     pub fn probe_vip(&self, vip: &str) -> Result<Probe> {
         let hosts: Vec<&Host> = self.nodes.iter().map(|node| &node.host).collect();
+        self.probe_hosts(vip, &hosts)
+    }
+
+    /// As [`Deployment::probe_vip`] with watchers for these hosts.
+    ///
+    /// # Errors
+    /// When the probe cannot be started.
+    pub fn probe_hosts(&self, vip: &str, hosts: &[&Host]) -> Result<Probe> {
         let vip: IpAddr = vip.parse().context("parsing the VIP")?;
-        Probe::start(&self.network, &self.client, &hosts, SocketAddr::new(vip, PORT))
+        Probe::start(&self.network, &self.client, hosts, SocketAddr::new(vip, PORT))
     }
 
     /// Waits until the preferred node serves the client. If another one was ready before it and has the slot, that is

@@ -27,7 +27,8 @@ pub fn fetch(host: &Host, address: SocketAddr, path: &str, patience: Duration) -
         .with_context(|| format!("asking http://{address}{path} from {}", host.name()))
 }
 
-fn request(address: SocketAddr, path: &str, patience: Duration) -> Result<Response> {
+/// As [`fetch`], from where the calling thread is.
+pub(crate) fn request(address: SocketAddr, path: &str, patience: Duration) -> Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, patience).context("connecting")?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;

@@ -7,6 +7,7 @@
 //!
 //! Needs root, and the programs that `scripts/install-tools` installs.
 
+mod autoscaler;
 mod cleanup;
 mod clock;
 mod credentials;
@@ -22,6 +23,7 @@ pub mod nemesis;
 mod net;
 mod probe;
 mod process;
+mod requests;
 mod softirq;
 mod stalls;
 mod table;
@@ -29,7 +31,9 @@ mod tools;
 mod traces;
 mod wait;
 pub mod workload;
+mod yard;
 
+pub use autoscaler::Autoscaler;
 pub use cleanup::Cleanup;
 pub use clock::Moment;
 pub use deployment::Deployment;
@@ -41,8 +45,10 @@ pub use nats::{CLIENT_PORT, MONITOR_PORT, NatsCluster, NatsServer, ROUTE_PORT};
 pub use net::{Host, Network, Traffic, prefixes, sweep};
 pub use probe::{ANSWER_LIMIT, Answer, DnsProbe, DnsSample, Gap, History, Probe, Sample};
 pub use process::{Launch, Process};
+pub use requests::{Request, Requests, Service};
 pub use softirq::Softirqs;
 pub use stalls::Stalls;
 pub use tools::{binary, check_metrics, faketime, tool};
 pub use traces::Traces;
 pub use wait::{Progress, wait_until, wait_until_async};
+pub use yard::Yard;

@@ -23,9 +23,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a whole deployment in network namespaces, let its nodes fail, and show each failover step by step.
+    /// Start a whole deployment in network namespaces, let its nodes fail and its load rise and fall, and show step by
+    /// step what becomes of that.
     ///
-    /// Exits with 0 only if every takeover went as intended, two nodes never answered, and DNS followed.
+    /// Exits with 0 only if every takeover and every scaling went as intended, two nodes never answered, DNS followed,
+    /// and no request failed while the group was scaled.
     Demo {
         /// Leave it running afterwards, with instructions to play with, until Ctrl-C.
         #[arg(long)]

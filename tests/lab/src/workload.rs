@@ -1,7 +1,8 @@
 //! The workload of tests and demo: HTTP and a UDP echo on one port, both saying which node they are.
 //!
-//! `GET /` answers the name, `GET /healthz` 200; a datagram is answered by `<name> <datagram>`. SIGUSR1 makes it
-//! hang (connections are accepted and never answered, nor are datagrams), SIGUSR2 brings it back.
+//! `GET /` answers the name, `GET /work` too, but takes its time; `GET /metrics` says how many of those are in flight.
+//! `GET /healthz` answers 200, a datagram is answered by `<name> <datagram>`. SIGUSR1 makes it hang (connections are
+//! accepted and never answered, nor are datagrams), SIGUSR2 brings it back.
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream};
@@ -18,6 +19,7 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::clock::Moment;
 use crate::http::fetch;
 use crate::net::Host;
 use crate::probe::realtime;
@@ -30,6 +32,11 @@ const MOST_CONNECTIONS: usize = 128;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// It opens two sockets and is there.
 const START_DEADLINE: Duration = Duration::from_secs(5);
+/// What `/work` takes, as a request that waits for a database: so much longer than everything around it that what is in
+/// flight is the number of clients.
+const WORK: Duration = Duration::from_millis(100);
+/// Requests of `/work` in flight, as `/metrics` calls them.
+pub const IN_FLIGHT: &str = "http_requests_in_flight";
 /// Waiting connections.
 const BACKLOG: i32 = 128;
 /// A request is one short line and a few headers.
@@ -55,6 +62,7 @@ struct Workload {
     name: String,
     hangs: AtomicBool,
     connections: AtomicUsize,
+    in_flight: AtomicUsize,
 }
 
 /// Serves until the process is ended. Call it first thing in `main`: the signals are masked for threads to come.
@@ -70,6 +78,7 @@ pub fn run(name: &str, port: u16) -> Result<()> {
         name: name.to_owned(),
         hangs: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
+        in_flight: AtomicUsize::new(0),
     });
     let datagrams = udp_socket(port).with_context(|| format!("opening UDP port {port}"))?;
     let listener = tcp_listener(port).with_context(|| format!("opening TCP port {port}"))?;
@@ -149,17 +158,38 @@ impl Workload {
             std::io::copy(&mut stream, &mut std::io::sink())?;
             return Ok(());
         }
+        let page;
         let (status, body) = match path.as_str() {
             "/" => ("200 OK", self.name.as_str()),
+            "/work" => return self.work(&mut stream),
             "/healthz" => ("200 OK", "ok"),
+            "/metrics" => {
+                let in_flight = self.in_flight.load(Ordering::SeqCst);
+                page = format!("# TYPE {IN_FLIGHT} gauge\n{IN_FLIGHT} {in_flight}");
+                ("200 OK", page.as_str())
+            }
             _ => ("404 Not Found", "not found"),
         };
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}\n",
-            body.len() + 1
-        )
+        answer_with(&mut stream, status, body)
     }
+
+    /// A request that takes as long as work does. It is in flight until its answer is on its way: one that counted no
+    /// more could be cut off by a drain that waits for it.
+    fn work(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        (Moment::now() + WORK).reach();
+        let answered = answer_with(stream, "200 OK", &self.name);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        answered
+    }
+}
+
+fn answer_with(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}\n",
+        body.len() + 1
+    )
 }
 
 /// One of the connections that may be open.

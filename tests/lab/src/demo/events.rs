@@ -16,6 +16,8 @@ use crate::{Deployment, Launch, Process, binary, wait_until};
 const RECORD: Duration = Duration::from_secs(10);
 /// Events that are read back at the start: more than a deployment leaves in its first seconds.
 const EARLIER: &str = "100";
+/// The group whose events count; autoscalers take over a slot of their own.
+const GROUP: &str = "web";
 
 /// `understudy events --follow` on the client's host. Dropping it ends it.
 #[derive(Debug)]
@@ -34,23 +36,27 @@ impl Events {
         Ok(Self { process })
     }
 
-    /// Waits for the record of the takeover by `node` with an epoch above `epoch`.
+    /// Waits for the record of the takeover of slot 0 by `node` with an epoch above `epoch`.
     pub(super) fn wait_takeover(&self, node: &str, epoch: u64) -> Result<Takeover> {
         let what = format!("the record of {node}'s takeover");
         let record = wait_until(&what, RECORD, || {
-            self.takeovers_above(epoch).into_iter().find(|takeover| takeover.node == node)
+            self.takeovers_above(0, epoch).into_iter().find(|takeover| takeover.node == node)
         });
         record.with_context(|| format!("events are in {}", self.process.log().display()))
     }
 
-    /// Records of takeovers with an epoch above this one, as they came.
-    pub(super) fn takeovers_above(&self, epoch: u64) -> Vec<Takeover> {
-        of_kind::<Takeover>(&self.process.log_text()).filter(|takeover| takeover.epoch > epoch).collect()
+    /// Records of takeovers of one of the group's slots with an epoch above this one, as they came.
+    pub(super) fn takeovers_above(&self, slot: u32, epoch: u64) -> Vec<Takeover> {
+        let text = self.process.log_text();
+        let takeovers = of_kind::<Takeover>(&text);
+        takeovers.filter(|one| one.group == GROUP && one.slot == slot && one.epoch > epoch).collect()
     }
 
-    /// Takeovers that failed with an epoch above this one.
-    pub(super) fn failed_above(&self, epoch: u64) -> Vec<TakeoverFailed> {
-        of_kind::<TakeoverFailed>(&self.process.log_text()).filter(|failed| failed.epoch > epoch).collect()
+    /// Takeovers of the slot that failed with an epoch above this one.
+    pub(super) fn failed_above(&self, slot: u32, epoch: u64) -> Vec<TakeoverFailed> {
+        let text = self.process.log_text();
+        let failed = of_kind::<TakeoverFailed>(&text);
+        failed.filter(|one| one.group == GROUP && one.slot == slot && one.epoch > epoch).collect()
     }
 
     /// How many judgements came so far.

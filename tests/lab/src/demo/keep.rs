@@ -4,27 +4,51 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Result;
 
-use super::{interrupt, print};
+use super::{fleet::Fleet, interrupt, print};
 use crate::{
-    Deployment, Moment, binary,
-    deployment::{NAME, PORT, VIP},
+    Deployment, Moment, Process, binary,
+    deployment::{NAME, PORT, VIP, vips},
 };
 
 /// How often it looks for processes that ended.
 const ROUND: Duration = Duration::from_secs(2);
 
 /// Prints the instructions, and stays until a signal ends the process; starts again what ends meanwhile, as a service
-/// manager would.
-pub(super) fn stay(deployment: &Deployment) -> Result<()> {
-    print(&instructions(&Places::of(deployment)?))?;
+/// manager would, and starts and stops what the autoscalers say. `fleet` is not there where an act went wrong before.
+pub(super) fn stay(deployment: &Deployment, fleet: Option<&Fleet<'_>>) -> Result<()> {
+    let mut pids = Vec::new();
+    each(deployment, fleet, |process| {
+        pids.push((process.name().to_owned(), process.pid()));
+        Ok(())
+    })?;
+    print(&instructions(&Places::of(deployment, pids)?, fleet.is_some()))?;
     loop {
         // Paces the looks, as a service manager waits before it starts again what ended.
         (Moment::now() + ROUND).reach();
-        for process in deployment.processes().filter(|process| !process.is_running()) {
+        if let Some(error) = fleet.and_then(|fleet| fleet.yard.tend().err()) {
+            interrupt::hold();
+            return Err(error);
+        }
+        each(deployment, fleet, |process| {
+            if process.is_running() {
+                return Ok(());
+            }
             interrupt::hold();
             process.restart()?;
-            print(&format!("{} had ended and was started again, pid {}\n", process.name(), process.pid()))?;
-        }
+            print(&format!("{} had ended and was started again, pid {}\n", process.name(), process.pid()))
+        })?;
+    }
+}
+
+/// Does something with each process that is to run.
+fn each(
+    deployment: &Deployment,
+    fleet: Option<&Fleet<'_>>,
+    mut what: impl FnMut(&Process) -> Result<()>,
+) -> Result<()> {
+    match fleet {
+        Some(fleet) => fleet.try_for_each_process(what),
+        None => deployment.processes().try_for_each(&mut what),
     }
 }
 
@@ -49,7 +73,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(deployment: &Deployment) -> Result<Self> {
+    fn of(deployment: &Deployment, pids: Vec<(String, u32)>) -> Result<Self> {
         let program = binary("understudy")?;
         let here = std::env::current_dir().unwrap_or_default();
         let understudy = program.strip_prefix(here).map_or(program.as_path(), |inside| inside);
@@ -64,13 +88,13 @@ impl Places {
             understudy: shown(understudy),
             config: shown(&deployment.config()),
             folder: shown(deployment.network.folder()),
-            pids: deployment.processes().map(|process| (process.name().to_owned(), process.pid())).collect(),
+            pids,
         })
     }
 }
 
-/// Commands for another terminal; lines of commands are as long as they must be.
-fn instructions(places: &Places) -> String {
+/// Commands for another terminal; lines of commands are as long as they must be. `scaled`: autoscalers run.
+fn instructions(places: &Places, scaled: bool) -> String {
     let Places { client, node, name, executor, dns, understudy, config, folder, pids } = places;
     let inside = format!("ip netns exec {client}");
     let mut text = format!(
@@ -80,9 +104,23 @@ fn instructions(places: &Places) -> String {
          understudy watch\n\
          understudy events --last 3\n\
          understudy switchover --group web --to web-b\n\
-         understudy maintenance on --group web --node web-a\n\n"
+         understudy maintenance on --group web --node web-a\n"
     );
+    if scaled {
+        text += &remark("understudy scale --group web --active 2", "whatever the load says");
+        text += &remark("understudy scale --group web --auto", "as the load says");
+        text += &remark("understudy scaling explain --group web", "why it did that, or nothing");
+        text += &remark("understudy scaling pause --group web", "nothing, until: resume");
+    }
+    text.push('\n');
     text += &remark(&format!("{inside} curl -s http://{VIP}:{PORT}/"), "who serves");
+    if scaled {
+        let second = &vips(1)[0];
+        text += &remark(
+            &format!("{inside} curl -s http://{second}:{PORT}/"),
+            "the same of slot 1, while it is open",
+        );
+    }
     text += &format!("{inside} kdig @{dns} {NAME} A +short\n");
     text += &format!("{inside} kdig @{dns} _understudy.{NAME} TXT +short\n\n");
     text += &remark(&format!("ip -n {node} link set eth0 down"), &format!("cuts {name} off"));

@@ -25,8 +25,13 @@ understudy watch
 understudy events --last 3
 understudy switchover --group web --to web-b
 understudy maintenance on --group web --node web-a
+understudy scale --group web --active 2               # whatever the load says
+understudy scale --group web --auto                   # as the load says
+understudy scaling explain --group web                # why it did that, or nothing
+understudy scaling pause --group web                  # nothing, until: resume
 
 ip netns exec us7x0-demo-client curl -s http://10.77.0.100:8080/  # who serves
+ip netns exec us7x0-demo-client curl -s http://10.77.0.101:8080/  # the same of slot 1, while it is open
 ip netns exec us7x0-demo-client kdig @10.77.0.31 web.ha.test. A +short
 ip netns exec us7x0-demo-client kdig @10.77.0.31 _understudy.web.ha.test. TXT +short
 
@@ -41,5 +46,7 @@ What ends is started again after two seconds. Logs are in /tmp/understudy-lab/us
   web-a-executor        4711
 
 ";
-    assert_eq!(instructions(&places), expected);
+    assert_eq!(instructions(&places, true), expected);
+    let fixed = instructions(&places, false);
+    assert!(!fixed.contains("understudy scal") && !fixed.contains("10.77.0.101"), "{fixed}");
 }

@@ -1,36 +1,43 @@
-//! The demo: a whole deployment, five failovers, each shown step by step.
+//! The demo: a whole deployment, five failovers, then a group that heals itself and follows its load, each shown step
+//! by step.
 //!
-//! What is printed comes from the deployment itself: the timeline is the record that the new holder publishes, the
-//! gap is what the probing client saw, the epoch stands in the zone.
+//! What is printed comes from the deployment itself: the timeline of a failover is the record that the new holder
+//! publishes, that of a scaling what was heard on NATS and seen from outside; the gap is what the probing client saw, the
+//! epoch stands in the zone.
 
 mod act;
+mod bus;
 mod events;
+mod fleet;
+mod growth;
 mod interrupt;
 mod keep;
+mod moments;
 mod opening;
 mod report;
 mod timeline;
 mod watch;
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{io::Write as _, path::PathBuf, rc::Rc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{
-    Cleanup, Deployment, Moment,
-    deployment::{NAME, Plan},
-    wait_until,
-};
+use crate::{Cleanup, Deployment, Moment, deployment::NAME, wait_until};
 use act::Act;
 use events::Events;
-use report::Outcome;
+use fleet::Fleet;
+use growth::Growth;
+use report::{Change, Outcome};
 use watch::{SOON, Watch};
 
+/// Changes of the group by its autoscaler: a standby replaced, N up, N down.
+const SCALINGS: usize = 3;
 /// How long the old holder is watched after its fault is over.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Runs the demo, and prints it; `keep` leaves the deployment running afterwards, until Ctrl-C. Returns whether every
-/// takeover went as intended, two nodes never answered, and DNS followed each time.
+/// takeover and every scaling went as intended, two nodes never answered, DNS followed each time, and no request failed
+/// while the group was scaled.
 ///
 /// Ctrl-C, SIGTERM and SIGHUP end it at any time, with everything that it started.
 ///
@@ -47,7 +54,7 @@ pub fn run(keep: bool) -> Result<bool> {
 fn play(keep: bool) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "the demo needs root, for its network namespaces");
     Cleanup::install()?;
-    let plan = Plan::new("demo");
+    let plan = fleet::plan();
     print(&opening::text(&plan, &opening::Machine::read()))?;
     let begun = Moment::now();
     let deployment = Deployment::start(plan)?;
@@ -59,11 +66,13 @@ fn play(keep: bool) -> Result<bool> {
         }
     };
     stage.play_all()?;
-    let well = report::all_well(&stage.outcomes, Act::ALL.len());
-    print(&format!("\n{}", report::summary(&stage.outcomes, Act::ALL.len())))?;
+    let fleet = stage.scale(begun)?;
+    let (takeovers, scalings) = ((&*stage.outcomes, Act::ALL.len()), (&*stage.changes, SCALINGS));
+    let well = report::all_well(takeovers, scalings);
+    print(&format!("\n{}", report::summary(takeovers, scalings)))?;
     drop(stage);
     if keep {
-        keep::stay(&deployment)?;
+        keep::stay(&deployment, fleet.as_ref())?;
     }
     if !well {
         print(&format!("{}\n", keep_logs(&deployment)))?;
@@ -92,8 +101,9 @@ fn print(text: &str) -> Result<()> {
 struct Stage<'a> {
     deployment: &'a Deployment,
     watch: Watch,
-    events: Events,
+    events: Rc<Events>,
     outcomes: Vec<Outcome>,
+    changes: Vec<Change>,
 }
 
 impl<'a> Stage<'a> {
@@ -111,8 +121,8 @@ impl<'a> Stage<'a> {
         deployment.wait_granting()?;
         deployment.wait_standbys()?;
         progress("every detector grants, every other node is a ready standby")?;
-        let events = Events::follow(deployment)?;
-        Ok(Self { deployment, watch, events, outcomes: Vec::new() })
+        let events = Rc::new(Events::follow(deployment)?);
+        Ok(Self { deployment, watch, events, outcomes: Vec::new(), changes: Vec::new() })
     }
 
     /// Plays act after act, until one does not come to its end.
@@ -125,6 +135,42 @@ impl<'a> Stage<'a> {
             }
         }
         self.count_two_answering()
+    }
+
+    /// Starts the autoscalers and plays the acts that are theirs, if all before came to their end. Returns what was
+    /// started, for those who go on with it.
+    fn scale(&mut self, begun: Moment) -> Result<Option<Fleet<'a>>> {
+        if self.outcomes.len() < Act::ALL.len() {
+            return Ok(None);
+        }
+        let fleet = Fleet::muster(self.deployment);
+        let scaled = match &fleet {
+            Ok(fleet) => self.scale_with(fleet, begun),
+            Err(_) => Ok(()),
+        };
+        for error in [fleet.as_ref().err(), scaled.as_ref().err()].into_iter().flatten() {
+            interrupt::hold();
+            print(&report::item("wrong", &format!("{error:#}"), false))?;
+        }
+        Ok(fleet.ok())
+    }
+
+    fn scale_with(&mut self, fleet: &Fleet<'_>, begun: Moment) -> Result<()> {
+        let (leader, epoch) = &fleet.leader;
+        let text = format!(
+            "{} autoscalers run as well, and {leader} was elected to act, epoch {epoch}",
+            fleet.autoscalers()
+        );
+        print(&format!("\n{}", opening::progress(Moment::now().since(begun), &text)))?;
+        let epoch = self.outcomes.last().map_or(0, |last| last.record.epoch);
+        let growth = Growth::watch(fleet, Rc::clone(&self.events), epoch)?;
+        self.count_two_answering()?;
+        self.changes.push(growth.heal()?);
+        let risen = growth.rise()?;
+        let fallen = growth.fall(&risen);
+        self.changes.push(risen);
+        self.changes.push(fallen?);
+        Ok(())
     }
 
     fn play(&mut self, act: Act, number: usize) -> Result<()> {
@@ -210,9 +256,9 @@ impl<'a> Stage<'a> {
 
     /// Takeovers above epoch `before`, other than that of epoch `wanted`, and those that failed.
     fn unwanted(&self, before: u64, wanted: u64) -> Vec<String> {
-        let others = self.events.takeovers_above(before).into_iter().filter(|other| other.epoch != wanted);
+        let others = self.events.takeovers_above(0, before).into_iter().filter(|other| other.epoch != wanted);
         let others = others.map(|other| format!("{} took over too, epoch {}", other.node, other.epoch));
-        let failed = self.events.failed_above(before).into_iter();
+        let failed = self.events.failed_above(0, before).into_iter();
         let failed = failed.map(|failed| {
             format!(
                 "{} failed to take over, epoch {}, at {}: {}",

@@ -45,6 +45,9 @@ pub(super) fn text(plan: &Plan, machine: &Machine) -> String {
     let active = members.next().map_or("nobody", |member| member.name.as_str());
     let standbys: Vec<String> =
         members.map(|member| format!("{} ({} standby)", member.name, member.standby)).collect();
+    let scaling = plan.scaling.as_ref();
+    let (autoscalers, most) =
+        scaling.map_or((0, plan.active), |scaling| (scaling.autoscalers.len(), scaling.max));
     let Machine { cores, kernel, load } = machine;
     let lines = [
         ("machine", format!("{cores} cores, Linux {kernel}, load {load}; all that follows shares them")),
@@ -62,6 +65,15 @@ pub(super) fn text(plan: &Plan, machine: &Machine) -> String {
             format!("a heartbeat every {} ms, a lease lasts {} ms", interval.as_millis(), lease.as_millis()),
         ),
         (
+            "later",
+            format!(
+                "{autoscalers} autoscalers, of which one acts: it replaces a node that is lost, and keeps {} to {most} \
+                 active with the load, {} standby beside them",
+                plan.active,
+                plan.members.len() - plan.active
+            ),
+        ),
+        (
             "client",
             format!(
                 "asks {VIP}:{PORT} once a millisecond, and the name server for {NAME} every 20 ms; watchers ask \
@@ -70,7 +82,10 @@ pub(super) fn text(plan: &Plan, machine: &Machine) -> String {
         ),
     ];
     let lines = lines.map(|(word, text)| format!("{word:>12}  {}\n", wrap(&text, INDENT, WIDTH)));
-    format!("Understudy: one active, its standbys, and five failovers\n\n{}\n", lines.concat())
+    format!(
+        "Understudy: one active, its standbys, five failovers, and a load that rises and falls\n\n{}\n",
+        lines.concat()
+    )
 }
 
 /// A step of the start, and when it was done.
@@ -80,25 +95,27 @@ pub(super) fn progress(after: Duration, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::fleet, *};
 
     #[test]
     fn the_opening_says_what_is_started_on_what() {
         let machine = Machine { cores: 2, kernel: "6.1.0".to_owned(), load: "0.31".to_owned() };
         let expected = "\
-Understudy: one active, its standbys, and five failovers
+Understudy: one active, its standbys, five failovers, and a load that rises and falls
 
      machine  2 cores, Linux 6.1.0, load 0.31; all that follows shares them
     starting  3 NATS servers, 3 detectors (2 are a quorum), Knot DNS with the zone ha.test., the
               nodes web-a (active), web-b (hot standby), web-c (hot standby), each with an HTTP
               workload, a heartbeat and an executor; every host is a network namespace of its own
       timing  a heartbeat every 100 ms, a lease lasts 300 ms
+       later  2 autoscalers, of which one acts: it replaces a node that is lost, and keeps 1 to 2
+              active with the load, 2 standby beside them
       client  asks 10.77.0.100:8080 once a millisecond, and the name server for web.ha.test. every
               20 ms; watchers ask each node for 10.77.0.100 as often, to see whether two of them
               answer
 
 ";
-        assert_eq!(text(&Plan::new("demo"), &machine), expected);
+        assert_eq!(text(&fleet::plan(), &machine), expected);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn timeline(takeover: &Takeover, phi: Option<f64>) -> String {
 }
 
 /// A time and what happened then; long text goes on below itself.
-fn line(at_ms: f64, text: &str) -> String {
+pub(super) fn line(at_ms: f64, text: &str) -> String {
     let time = format!("{at_ms:>TIMES$.1} ms  ");
     format!("{time}{}\n", wrap(text, INDENT, WIDTH))
 }
@@ -177,7 +177,7 @@ fn outcome(outcome: StepOutcome) -> &'static str {
 }
 
 /// Text of another process without the characters that would steer a terminal, or be taken for a place to fill.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() || matches!(char, '{' | '}') { ' ' } else { char }).collect()
 }
 

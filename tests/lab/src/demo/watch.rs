@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::report::Names;
 use crate::{
-    ANSWER_LIMIT, Deployment, DnsProbe, Gap, History, Moment, Probe,
+    ANSWER_LIMIT, Deployment, DnsProbe, DnsSample, Gap, History, Moment, Probe,
     deployment::{NAME, VIP},
     wait_until,
 };
@@ -29,9 +29,14 @@ pub(super) struct Watch {
 impl Watch {
     /// Starts to ask.
     pub(super) fn start(deployment: &Deployment) -> Result<Self> {
+        Self::over(deployment, deployment.probe()?)
+    }
+
+    /// As [`Watch::start`] with a probe that has begun.
+    pub(super) fn over(deployment: &Deployment, probe: Probe) -> Result<Self> {
         let server = deployment.name_server()?.address();
         let names = DnsProbe::start(&deployment.client, server, NAME, "A")?;
-        Ok(Self { probe: deployment.probe()?, names })
+        Ok(Self { probe, names })
     }
 
     /// Waits until the name resolves to the VIP, and to nothing else.
@@ -41,9 +46,35 @@ impl Watch {
 
     /// What the name resolved to since then.
     pub(super) fn names_since(&self, since: Moment) -> Result<Names> {
+        Ok(Names::count(&self.answers_since(since), &[&[address()?]]))
+    }
+
+    /// Answers of the name server since then.
+    pub(super) fn answers_since(&self, since: Moment) -> Vec<DnsSample> {
         let mut samples = self.names.snapshot();
         samples.retain(|sample| sample.at >= since);
-        Ok(Names::count(&samples, address()?))
+        samples
+    }
+
+    /// Each change of what the name resolved to since then: when it was seen, and what it was from then on.
+    pub(super) fn changes(&self, since: Moment) -> Vec<(Moment, Vec<IpAddr>)> {
+        let samples = self.names.snapshot();
+        let answers = samples.iter().filter_map(|sample| Some((sample.at, in_order(sample)?)));
+        let mut changes: Vec<(Moment, Vec<IpAddr>)> = Vec::new();
+        for (at, addresses) in answers {
+            if changes.last().is_none_or(|(_, last)| *last != addresses) {
+                changes.push((at, addresses));
+            }
+        }
+        changes.into_iter().skip(1).filter(|(at, _)| *at >= since).collect()
+    }
+
+    /// When the name was first asked for, since then, and had exactly these addresses, which must be in order.
+    pub(super) fn resolved(&self, addresses: &[IpAddr], since: Moment) -> Option<Moment> {
+        let samples = self.names.snapshot();
+        let wanted =
+            |sample: &&DnsSample| sample.at >= since && in_order(sample).as_deref() == Some(addresses);
+        samples.iter().find(wanted).map(|sample| sample.at)
     }
 
     /// Waits until `node` serves the client, and has done so without a break for a while; the gap since then.
@@ -69,6 +100,13 @@ impl Watch {
     }
 }
 
+/// The addresses of an answer in order, whatever order they came in; none where there was no answer.
+pub(super) fn in_order(sample: &DnsSample) -> Option<Vec<IpAddr>> {
+    let mut addresses = sample.addresses.clone()?;
+    addresses.sort_unstable();
+    Some(addresses)
+}
+
 /// Highest epoch in the TXT records beside the name; 0 where the zone has none.
 pub(super) fn zone_epoch(deployment: &Deployment) -> Result<u64> {
     let records = deployment.name_server()?.records(&format!("_understudy.{NAME}"), "TXT")?;
@@ -85,7 +123,7 @@ pub(super) fn address() -> Result<IpAddr> {
     VIP.parse().context("parsing the VIP")
 }
 
-fn earlier(moment: Moment, span: Duration) -> Moment {
+pub(super) fn earlier(moment: Moment, span: Duration) -> Moment {
     Moment::from_nanos(moment.nanos().saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
 }
 

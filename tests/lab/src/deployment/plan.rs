@@ -8,6 +8,7 @@ use super::{DIRECT_PORT, NAME, PORT};
 use crate::{
     Host, NameServer, NatsCluster, Software, credentials,
     name_server::{KEY_ALGORITHM, KEY_NAME, KEY_SECRET},
+    yard,
 };
 
 /// One node of the group.
@@ -28,6 +29,33 @@ impl Member {
     }
 }
 
+/// That the group is scaled: by the exec driver of a [`Yard`](crate::Yard), from what serves at first upwards.
+#[derive(Debug, Clone)]
+pub struct Scaling {
+    /// Most nodes that serve at a time, which is the number of slots.
+    pub max: usize,
+    /// Autoscalers, each on a host of its own; the detectors elect the one that acts.
+    pub autoscalers: Vec<String>,
+    /// Whether every slot has the name, so that clients find all that serve; else slot 0 alone.
+    pub one_name: bool,
+    /// Keys of `[group.web.scaling]`, then tables below it, as TOML.
+    pub rules: String,
+}
+
+impl Scaling {
+    fn configuration(&self, active: usize, yard: &Path) -> String {
+        let Self { max, autoscalers, rules, .. } = self;
+        let group = super::SCALERS;
+        let standby = autoscalers.len().saturating_sub(1).max(1);
+        format!(
+            "[autoscaler]\ninterval = \"1s\"\ngroup = \"{group}\"\n\n\
+             [group.{group}]\nactive = 1\nstandby = {standby}\nmembers = {autoscalers:?}\n\n\
+             [group.web.scaling]\nmin = {active}\nmax = {max}\n{rules}\n{}\n",
+            yard::template(yard)
+        )
+    }
+}
+
 /// What to deploy.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -37,8 +65,8 @@ pub struct Plan {
     pub members: Vec<Member>,
     /// Nodes that serve at a time, which is the number of slots; slot 0 has the name, see [`vips`].
     pub active: usize,
-    /// Slots, where the group is scaled and may have more than serve at first.
-    pub slots: Option<usize>,
+    /// Whether the number of nodes is kept, and follows the load.
+    pub scaling: Option<Scaling>,
     /// Nodes that may join later, and so have credentials.
     pub joining: Vec<String>,
     /// Detectors, which is also S.
@@ -74,7 +102,7 @@ impl Plan {
             name: name.to_owned(),
             members: members.map(|(name, priority)| Member::hot(name, priority)).into(),
             active: 1,
-            slots: None,
+            scaling: None,
             joining: Vec::new(),
             detectors: 3,
             nats: 3,
@@ -141,14 +169,19 @@ impl Plan {
             "[group.web]\nactive = {active}\nstandby = {standby}\nmembers = [{members}]\n{ports}{}\n",
             self.policy
         )?;
-        for slot in 0..self.slots.unwrap_or(active) {
+        let slots = self.scaling.as_ref().map_or(active, |scaling| scaling.max);
+        let one_name = self.scaling.as_ref().is_some_and(|scaling| scaling.one_name);
+        for slot in 0..slots {
             let [vip, vip6] = vips(slot);
             let vips =
                 if self.vip { format!("vips = [\"{vip}/24\", \"{vip6}/64\"]\n") } else { String::new() };
-            let names = if slot == 0 { names.as_str() } else { "" };
+            let names = if slot == 0 || one_name { names.as_str() } else { "" };
             writeln!(text, "[[group.web.slot]]\n{vips}{names}")?;
         }
         writeln!(text, "{}\n{}", self.group, self.more)?;
+        if let Some(scaling) = &self.scaling {
+            text += &scaling.configuration(active, &yard::folder(file));
+        }
         Ok(text)
     }
 }

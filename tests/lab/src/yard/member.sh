@@ -1,5 +1,5 @@
 #!/bin/sh
-# The exec driver of the tests: a member is a file, and the test starts and stops what it stands for.
+# The exec driver of tests and demo: a member is a file, and whoever tends the yard starts and stops what it stands for.
 #   member.sh FOLDER    FOLDER/members/<node> holds the key; FOLDER/calls has a line for each start; while FOLDER/hold
 #                       is there a start has begun and does not come to its end
 folder=$1
