@@ -91,8 +91,8 @@ impl<'a> Growth<'a> {
     pub(super) fn heal(&self) -> Result<Change> {
         let deployment = self.fleet.deployment;
         let holder = self.holder()?;
-        let mut standbys = deployment.plan.members.iter().map(|member| &member.name);
-        let lost = standbys.rfind(|name| **name != holder).context("the demo has standbys")?;
+        let mut nodes = deployment.plan.members.iter().map(|member| &member.name);
+        let lost = nodes.rfind(|name| **name != holder).context("the demo has standbys")?;
         print(&format!(
             "\nact 6  {lost} is lost for good: all its processes are killed, and nobody starts them\n"
         ))?;
