@@ -102,6 +102,7 @@ fn template() -> Template {
         service: String::new(),
         namespace: String::new(),
         workload: String::new(),
+        kubeconfig: String::new(),
         start: Vec::new(),
         remove: Vec::new(),
         restart: Vec::new(),

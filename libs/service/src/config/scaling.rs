@@ -217,9 +217,12 @@ pub struct Template {
     /// `kubernetes`: namespace.
     #[serde(default)]
     pub namespace: String,
-    /// `kubernetes`: `deployment/web` or `statefulset/web`.
+    /// `kubernetes`: `statefulset/web`, of the group's name.
     #[serde(default)]
     pub workload: String,
+    /// `kubernetes`: file that says where the API server is; without it, as the pod's service account says.
+    #[serde(default)]
+    pub kubeconfig: String,
     /// `exec`: starts a member.
     #[serde(default)]
     pub start: Vec<String>,

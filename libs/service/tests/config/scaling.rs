@@ -115,6 +115,16 @@ fn targets_and_schedules_that_cannot_be_are_refused() {
     );
     one(
         "value = 0.7",
+        "value = -0.5",
+        &format!("understudy.toml:28: group.web.scaling.target[0].value = -0.5: {zero}"),
+    );
+    one(
+        "full = 0.9",
+        "full = nan",
+        "understudy.toml:31: group.web.scaling.shared[0].full = NaN: must be above 0, else nothing is ever scaled out",
+    );
+    one(
+        "value = 0.7",
         "value = 0.7\nvalues = 1",
         "understudy.toml:29: group.web.scaling.target[0].values = 1: unknown key; known here: signal, value",
     );
@@ -151,6 +161,75 @@ fn a_template_that_starts_nothing_is_refused() {
         "understudy.toml:41: group.web.scaling.template.service = \"web\": belongs to the driver \"swarm\", not to \
          \"docker\"",
     );
+}
+
+/// SCALED with another template, and what it is refused for.
+#[track_caller]
+fn kubernetes(template: &str, expected: &[&str]) {
+    let docker = "driver = \"docker\"\nimage = \"web:1\"\nenv = { MODE = \"member\" }\n";
+    assert!(SCALED.contains(docker));
+    let text = SCALED.replacen(docker, &format!("driver = \"kubernetes\"\n{template}"), 1);
+    match expected {
+        [] => assert_eq!(warnings(&text), [""; 0]),
+        _ => assert_eq!(errors(&text, &[]), expected),
+    }
+}
+
+#[test]
+fn a_workload_whose_pods_cannot_be_the_members_is_refused() {
+    kubernetes("namespace = \"shop\"\nworkload = \"statefulset/web\"\n", &[]);
+    kubernetes(
+        "namespace = \"shop\"\nworkload = \"statefulset/web\"\nkubeconfig = \"/etc/understudy/kubeconfig\"\n",
+        &[],
+    );
+    kubernetes(
+        "",
+        &[
+            "understudy.toml:38: group.web.scaling.template.namespace: missing; the driver \"kubernetes\" needs it, such as \
+             namespace = \"default\"",
+            "understudy.toml:38: group.web.scaling.template.workload: missing; the driver \"kubernetes\" needs it, such as \
+             workload = \"statefulset/web\"",
+        ],
+    );
+    let lasting =
+        "must be \"statefulset/web\": only the pods of a StatefulSet have lasting names, and members must";
+    for workload in ["deployment/web", "web", "replicaset/web"] {
+        kubernetes(
+            &format!("namespace = \"shop\"\nworkload = \"{workload}\"\n"),
+            &[&format!(
+                "understudy.toml:41: group.web.scaling.template.workload = \"{workload}\": {lasting}"
+            )],
+        );
+    }
+    for workload in ["statefulset/shop", "statefulset/", "statefulset/web/scale"] {
+        let own = "must be \"statefulset/web\": members are named web-1, web-2, ..., and a StatefulSet names its pods \
+                   after itself";
+        kubernetes(
+            &format!("namespace = \"shop\"\nworkload = \"{workload}\"\n"),
+            &[&format!("understudy.toml:41: group.web.scaling.template.workload = \"{workload}\": {own}")],
+        );
+    }
+    kubernetes(
+        "namespace = \"shop/../x\"\nworkload = \"statefulset/web\"\nimage = \"web:1\"\n",
+        &[
+            "understudy.toml:42: group.web.scaling.template.image = \"web:1\": belongs to the driver \"docker\", not to \
+             \"kubernetes\"",
+            "understudy.toml:40: group.web.scaling.template.namespace = \"shop/../x\": must be lower-case letters, digits and \
+             hyphens",
+        ],
+    );
+}
+
+#[test]
+fn one_vip_belongs_to_one_group() {
+    let text = format!("{SCALED}[group.db]\n[[group.db.slot]]\nvips = [\"10.77.0.102/24\"]\n");
+    let found = errors(&text, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("understudy.toml:17: group.web.slot[2].vips[0] = \"10.77.0.102/24\": "),
+        "{found:?}"
+    );
+    assert!(found[0].contains("group.db.slot[0].vips[0]"), "{found:?}");
 }
 
 #[test]

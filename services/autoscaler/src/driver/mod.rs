@@ -2,6 +2,7 @@
 //! not started again, one that is gone is not stopped again, a newer incarnation is not restarted.
 
 pub mod exec;
+pub mod kubernetes;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,6 +27,8 @@ pub struct Instance {
     pub key: Option<String>,
     /// Failure domains.
     pub labels: BTreeMap<String, String>,
+    /// It can be stopped now. What a driver cannot stop is not ordered to be.
+    pub removable: bool,
 }
 
 /// How far an instance is.
@@ -89,6 +92,7 @@ pub fn all(config: &Config) -> anyhow::Result<BTreeMap<GroupId, Arc<dyn Driver>>
 fn one(cluster: &ClusterId, group: &GroupId, template: &Template) -> anyhow::Result<Arc<dyn Driver>> {
     match template.driver {
         config::Driver::Exec => Ok(Arc::new(exec::Exec::new(cluster, group, template))),
+        config::Driver::Kubernetes => Ok(Arc::new(kubernetes::Kubernetes::new(group, template))),
         other => {
             let name = other.name();
             let what = format!("group.{group}.scaling.template.driver = {name:?}: not in this version");

@@ -99,10 +99,33 @@ fn template(name: &GroupId, scaling: &Scaling, checker: &mut Checker<'_>) {
             checker.refuse(&key, message);
         }
     }
+    if template.driver == Driver::Kubernetes {
+        stateful_set(name, template, &key, checker);
+    }
+}
+
+/// The names of members are those of pods, so the workload must be one whose pods have lasting names, and the group's.
+fn stateful_set(group: &GroupId, template: &Template, key: &str, checker: &mut Checker<'_>) {
+    let wanted = format!("statefulset/{group}");
+    if !template.workload.is_empty() && template.workload != wanted {
+        let kind = template.workload.split('/').next().unwrap_or_default();
+        let why = if kind == "statefulset" {
+            format!(
+                "members are named {group}-1, {group}-2, ..., and a StatefulSet names its pods after itself"
+            )
+        } else {
+            "only the pods of a StatefulSet have lasting names, and members must".to_owned()
+        };
+        checker.refuse(&format!("{key}.workload"), format!("must be {wanted:?}: {why}"));
+    }
+    let label = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    if !template.namespace.chars().all(label) {
+        checker.refuse(&format!("{key}.namespace"), "must be lower-case letters, digits and hyphens");
+    }
 }
 
 /// Every key of a template: whose it is, an example where that driver needs it, and whether it says something.
-fn parts(template: &Template) -> [(&'static str, Driver, Option<&'static str>, bool); 11] {
+fn parts(template: &Template) -> [(&'static str, Driver, Option<&'static str>, bool); 12] {
     let text = |text: &str| !text.is_empty();
     let program = |command: &[String]| command.first().is_some_and(|program| !program.is_empty());
     [
@@ -112,7 +135,8 @@ fn parts(template: &Template) -> [(&'static str, Driver, Option<&'static str>, b
         ("networks", Driver::Docker, None, !template.networks.is_empty()),
         ("service", Driver::Swarm, Some("\"web\""), text(&template.service)),
         ("namespace", Driver::Kubernetes, Some("\"default\""), text(&template.namespace)),
-        ("workload", Driver::Kubernetes, Some("\"deployment/web\""), text(&template.workload)),
+        ("workload", Driver::Kubernetes, Some("\"statefulset/web\""), text(&template.workload)),
+        ("kubeconfig", Driver::Kubernetes, None, text(&template.kubeconfig)),
         ("start", Driver::Exec, Some("[\"/usr/local/bin/start-member\"]"), program(&template.start)),
         ("remove", Driver::Exec, Some("[\"/usr/local/bin/remove-member\"]"), program(&template.remove)),
         ("restart", Driver::Exec, None, program(&template.restart)),
