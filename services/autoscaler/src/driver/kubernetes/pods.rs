@@ -76,12 +76,12 @@ mod tests {
 
     use super::*;
 
-    fn of(status: serde_json::Value) -> State {
+    fn of(status: &serde_json::Value) -> State {
         state(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap())
     }
 
     #[track_caller]
-    fn ended(status: serde_json::Value, cause: &str) {
+    fn ended(status: &serde_json::Value, cause: &str) {
         assert_eq!(of(status), State::Ended(cause.into()));
     }
 
@@ -90,42 +90,42 @@ mod tests {
         let running = json!({ "name": "web", "state": { "running": {} } });
         let waits =
             |reason: &str| json!({ "name": "executor", "state": { "waiting": { "reason": reason } } });
-        assert_eq!(of(json!({ "containerStatuses": [running, running] })), State::Running);
+        assert_eq!(of(&json!({ "containerStatuses": [running, running] })), State::Running);
         assert_eq!(
-            of(json!({ "containerStatuses": [running, waits("ContainerCreating")] })),
+            of(&json!({ "containerStatuses": [running, waits("ContainerCreating")] })),
             State::Starting
         );
-        assert_eq!(of(json!({ "phase": "Pending" })), State::Starting, "no machine has room for it");
+        assert_eq!(of(&json!({ "phase": "Pending" })), State::Starting, "no machine has room for it");
         let prepared = json!({ "name": "copy", "state": { "terminated": { "exitCode": 0 } } });
         let status = json!({ "initContainerStatuses": [prepared], "containerStatuses": [running] });
-        assert_eq!(of(status), State::Running);
+        assert_eq!(of(&status), State::Running);
         let prepares = json!({ "name": "copy", "state": { "running": {} } });
         let status =
             json!({ "initContainerStatuses": [prepares], "containerStatuses": [waits("PodInitializing")] });
-        assert_eq!(of(status), State::Starting);
+        assert_eq!(of(&status), State::Starting);
     }
 
     #[test]
     fn why_it_does_not_run_is_said() {
         let one = |state: serde_json::Value, last: serde_json::Value| json!({ "containerStatuses": [{ "name": "web", "state": state, "lastState": last }] });
         let pull = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "Back-off pulling image \"web:2\"" } });
-        ended(one(pull, json!({})), "container web: ImagePullBackOff: Back-off pulling image \"web:2\"");
+        ended(&one(pull, json!({})), "container web: ImagePullBackOff: Back-off pulling image \"web:2\"");
         let back_off = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 5m0s" } });
         let last = json!({ "terminated": { "exitCode": 127, "reason": "Error" } });
-        ended(one(back_off, last), "container web exited with 127 (CrashLoopBackOff)");
+        ended(&one(back_off, last), "container web exited with 127 (CrashLoopBackOff)");
         let error = json!({ "terminated": { "exitCode": 127, "reason": "Error" } });
-        ended(one(error, json!({})), "container web exited with 127");
+        ended(&one(error, json!({})), "container web exited with 127");
         let killed = json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } });
-        ended(one(killed, json!({})), "container web exited with 137 (OOMKilled)");
+        ended(&one(killed, json!({})), "container web exited with 137 (OOMKilled)");
         // It is to serve for ever.
         let done = json!({ "terminated": { "exitCode": 0, "reason": "Completed" } });
-        ended(one(done, json!({})), "container web exited with 0");
+        ended(&one(done, json!({})), "container web exited with 0");
         let evicted =
             json!({ "phase": "Failed", "reason": "Evicted", "message": "the node was low on memory" });
-        ended(evicted, "Evicted: the node was low on memory");
-        ended(json!({ "phase": "Failed" }), "it has ended");
+        ended(&evicted, "Evicted: the node was low on memory");
+        ended(&json!({ "phase": "Failed" }), "it has ended");
         let copy = json!({ "name": "copy", "state": { "terminated": { "exitCode": 2 } } });
-        ended(json!({ "initContainerStatuses": [copy] }), "container copy exited with 2");
+        ended(&json!({ "initContainerStatuses": [copy] }), "container copy exited with 2");
     }
 
     #[test]
