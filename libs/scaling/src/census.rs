@@ -75,7 +75,7 @@ pub(crate) struct Broken {
     pub(crate) restartable: bool,
     /// It is not there any more, so its name is free.
     pub(crate) lost: bool,
-    /// The driver lists it, so it has to be removed in the end.
+    /// The driver can remove it, so it has to be removed in the end.
     pub(crate) removable: bool,
 }
 
@@ -230,7 +230,7 @@ impl Register {
                     && restarted.is_none()
                     && !holds,
                 lost: false,
-                removable: member.managed && !holds,
+                removable: member.removable && !holds,
             });
         } else if holds {
             census.sound_holders += 1;

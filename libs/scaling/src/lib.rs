@@ -23,7 +23,8 @@
 //! 4. **redundancy**: N + M members are there or on their way, spread over failure domains.
 //! 5. **scale-out**: ready standbys are promoted at once; the order of step 4 fills up behind them.
 //! 6. **scale-in**: the highest slot is drained, then closed; its holder becomes a standby.
-//! 7. **surplus**: standbys beyond M go, and what is left of members that were replaced.
+//! 7. **surplus**: standbys beyond M go, and what is left of members that were replaced, as far as the driver can remove
+//!    them as things are.
 //!
 //! N is a number of slots. The policy never names who serves: it opens and closes slots, and the lease rules elect.
 //! So a slot has at most one holder whatever the autoscaler does, and whichever two of them might act at once.

@@ -204,16 +204,19 @@ impl Group {
         }
         let spare = census.ready.len() - standby;
         let order = |node: &&&NodeId| (self.crowd(turn, node), number(node), node.as_str().to_owned());
-        let managed = |node: &&&NodeId| turn.view.members.get(**node).is_some_and(|member| member.managed);
-        let mut coming: Vec<_> = census.coming.iter().filter(managed).collect();
-        let mut ready: Vec<_> = census.ready.iter().filter(managed).collect();
+        let goes = |node: &&&NodeId| turn.view.members.get(**node).is_some_and(|member| member.removable);
+        let mut coming: Vec<_> = census.coming.iter().filter(goes).collect();
+        let mut ready: Vec<_> = census.ready.iter().filter(goes).collect();
         coming.sort_by_key(|node| Reverse(order(node)));
         ready.sort_by_key(|node| Reverse(order(node)));
         let go: Vec<NodeId> =
             coming.into_iter().chain(ready.into_iter().take(spare)).map(|node| (*node).clone()).collect();
         let go = &go[..go.len().min(counted - wanted)];
-        if !go.is_empty() {
-            let reason = format!("{counted} members are there, {wanted} are wanted");
+        let reason = format!("{counted} members are there, {wanted} are wanted");
+        if go.is_empty() && census.coming.len() + spare > 0 {
+            let reason = format!("{reason}, but the driver can remove none of those that could go");
+            turn.say(Rule::Surplus, Outcome::Waits, reason);
+        } else if !go.is_empty() {
             let actions = go.iter().map(|node| self.removal(turn, node)).collect();
             self.act(turn, Rule::Surplus, reason, actions);
         }

@@ -53,8 +53,10 @@ pub struct SlotView {
 pub struct Member {
     /// How far it lives.
     pub life: Life,
-    /// The driver lists it, so it can be restarted and removed.
+    /// The driver lists it, so it can be restarted.
     pub managed: bool,
+    /// The driver can remove it as things are.
+    pub removable: bool,
     /// Its checks are up.
     pub healthy: bool,
     /// It could take a slot over now.

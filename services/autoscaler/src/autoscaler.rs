@@ -19,7 +19,7 @@ use understudy_wire::{BootTime, CloudEvent, Epoch, GroupId, NodeId, v1};
 use crate::{
     book::{Book, Facts, Listing},
     carrying::{Carrier, Job, Outcome},
-    desk::Desk,
+    desk::{Desk, LIES},
     driver::Driver,
     leader::Term,
     metrics::{Carried, Metrics, OfGroup},
@@ -32,8 +32,6 @@ pub use crate::desk::Left;
 const SOON: Duration = Duration::from_millis(100);
 /// A new leader listens for this long before it decides: whoever has not been heard yet must not be missed.
 const LISTEN: Duration = Duration::from_secs(2);
-/// A driver that has said so often that an instance is started, and does not list it, does not tell the truth.
-const LIES: u32 = 3;
 
 /// The parts an autoscaler is put together from.
 pub struct Parts {
@@ -318,15 +316,14 @@ impl Autoscaler {
     fn begin(&mut self, group: &GroupId, action: &Action) {
         let Some(job) = self.job(group) else { return };
         let Some(desk) = self.desks.get_mut(group) else { return };
-        if desk.under_way.contains(&action.key) {
+        if desk.under_way.contains_key(&action.key) {
             return;
         }
-        if desk.said_done.get(&action.key).is_some_and(|times| *times >= LIES) {
-            desk.said_done.remove(&action.key);
+        if desk.lied(&action.key) {
             let why = format!("the driver has said {LIES} times that it is done, and does not list it");
             return self.failed(group, action.key.clone(), &why);
         }
-        desk.under_way.insert(action.key.clone());
+        desk.under_way.insert(action.key.clone(), action.kind.clone());
         if let ActionKind::Remove { node } = &action.kind {
             desk.leaving.insert(node.clone());
         }
@@ -365,7 +362,7 @@ impl Autoscaler {
             }
             Outcome::Done(group, key, verb) => {
                 self.count(&group, verb, "done");
-                self.done(&group, key, verb);
+                self.done(&group, &key, verb);
                 self.list_due = clock::now();
             }
             Outcome::Failed(group, key, verb, why) => {
@@ -394,9 +391,7 @@ impl Autoscaler {
         desk.list_under_way = false;
         match listed {
             Ok(listing) => {
-                desk.said_done.retain(|key, _| {
-                    !listing.values().any(|instance| instance.key.as_deref() == Some(key.as_str()))
-                });
+                desk.listed(&listing);
                 self.book.listed(now, group, &listing);
                 let changed = desk.listing.as_ref() != Some(&listing);
                 desk.listing = Some(listing);
@@ -412,13 +407,11 @@ impl Autoscaler {
         }
     }
 
-    fn done(&mut self, group: &GroupId, key: Key, verb: &'static str) {
+    fn done(&mut self, group: &GroupId, key: &Key, verb: &'static str) {
         let Some(desk) = self.desks.get_mut(group) else { return };
-        desk.under_way.remove(&key);
-        if verb == "start" {
-            *desk.said_done.entry(key).or_default() += 1;
-        } else if verb == "stop" {
-            desk.settle_leaving(&key);
+        desk.said_done(key);
+        if verb == "stop" {
+            desk.settle_leaving(key);
         }
     }
 

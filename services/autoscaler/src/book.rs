@@ -260,6 +260,7 @@ impl Book {
         Member {
             life,
             managed: instance.is_some(),
+            removable: instance.is_some_and(|instance| instance.removable),
             healthy: heartbeat.health != Health::Unhealthy,
             ready: fresh && heartbeat.ready && heartbeat.health == Health::Healthy,
             maintenance: maintenance.contains(node),
@@ -337,6 +338,7 @@ fn unheard(instance: &Instance, maintenance: bool) -> Member {
     Member {
         life,
         managed: true,
+        removable: instance.removable,
         maintenance,
         labels: instance.labels.clone(),
         key: instance.key.clone(),

@@ -69,7 +69,7 @@ fn view(book: &Book, ms: u64, listing: &Listing) -> GroupView {
 }
 
 fn instance(state: State) -> Instance {
-    Instance { state, key: Some("web/fill/web-1".into()), labels: BTreeMap::new() }
+    Instance { state, key: Some("web/fill/web-1".into()), labels: BTreeMap::new(), removable: true }
 }
 
 #[test]

@@ -73,18 +73,39 @@ struct Many {
 #[derive(clap::Args, Clone, Copy)]
 struct ScalingKind {
     /// Which runs.
-    #[arg(long, value_enum, default_value_t = Runs::Storm)]
-    runs: Runs,
+    #[arg(long, value_enum, default_value_t = ScalingRuns::Storm)]
+    runs: ScalingRuns,
     /// Rule to weaken.
     #[arg(long, value_enum)]
     mutant: Option<scaling::Mutant>,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum ScalingRuns {
+    /// Many faults, then none.
+    Storm,
+    /// The same over a StatefulSet.
+    Ordinals,
+    /// Exactly one fault.
+    Single,
+}
+
+impl ScalingRuns {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Ordinals => "ordinals",
+            Self::Single => "single",
+        }
+    }
+}
+
 impl ScalingKind {
     fn options(self, seed: u64) -> scaling::Options {
         let options = match self.runs {
-            Runs::Storm => scaling::Options::storm(seed),
-            Runs::Single => scaling::Options::single(seed),
+            ScalingRuns::Storm => scaling::Options::storm(seed),
+            ScalingRuns::Ordinals => scaling::Options::ordinals(seed),
+            ScalingRuns::Single => scaling::Options::single(seed),
         };
         match self.mutant {
             Some(mutant) => options.weakened(mutant),
@@ -135,17 +156,19 @@ impl Kind {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run { seeds, kind, many } => run_seeds(kind.runs, seeds, many, |seed| kind.options(seed)),
+        Command::Run { seeds, kind, many } => {
+            run_seeds(kind.runs.name(), seeds, many, |seed| kind.options(seed))
+        }
         Command::Replay { seed, kind } => replay_seed(kind.options(seed)),
         Command::Scaling(Scaling::Run { seeds, kind, many }) => {
-            run_seeds(kind.runs, seeds, many, |seed| kind.options(seed))
+            run_seeds(kind.runs.name(), seeds, many, |seed| kind.options(seed))
         }
         Command::Scaling(Scaling::Replay { seed, kind }) => replay_seed(kind.options(seed)),
     }
 }
 
 fn run_seeds<S: Simulation>(
-    runs: Runs,
+    runs: &str,
     seeds: u64,
     many: Many,
     options: impl Fn(u64) -> S + Sync,
@@ -155,7 +178,7 @@ fn run_seeds<S: Simulation>(
     let rate = summary.runs as f64 / began.elapsed().as_secs_f64();
     println!("{} runs, {} {}, {rate:.0} runs a second", summary.runs, summary.count, S::COUNTED);
     for outcome in &summary.failed {
-        let path = save(Path::new("target/sim"), runs.name(), options(outcome.seed))?;
+        let path = save(Path::new("target/sim"), runs, options(outcome.seed))?;
         if let Some(violation) = &outcome.violation {
             println!("seed {}: {violation}; trace in {}", outcome.seed, path.display());
         }

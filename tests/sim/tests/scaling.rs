@@ -17,6 +17,14 @@ fn storms_break_nothing_and_converge() {
     assert!(summary.count > 30 * summary.runs, "only {} actions: the storms are too mild", summary.count);
 }
 
+/// Only the highest instance can go and the others come back by themselves: the policy neither waits for what cannot be
+/// nor fights it.
+#[test]
+fn a_driver_that_can_only_remove_the_highest_is_no_worse() {
+    let summary = run_many(0, 1_000, THREADS, SHOWN, Options::ordinals, |_| ());
+    expect_none("ordinals", &summary, Options::ordinals);
+}
+
 /// Half of the runs have a driver that can restart: those are given the time of a restart as well.
 #[test]
 fn a_single_fault_is_made_good_within_start_up_and_two_intervals_after_any_restart() {

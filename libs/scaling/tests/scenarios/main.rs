@@ -7,14 +7,17 @@ understudy_golden::scenarios! {
     budget_spent
     comes_back
     failover_freezes
+    forecast
     from_nothing
     missing_metrics
     new_leader
     name_used_again
+    only_the_highest_goes
     promote_then_refill
     restart_then_replace
     scale_in_drains
     schedule
     shared_resource
     steering
+    two_targets
 }

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use understudy_scaling::{
-    ActionKind, Failed, GroupRules, GroupView, Life, Member, Outcome, Policy, Rules, Sample, Schedule,
-    Shared, Target, View, WallClock,
+    ActionKind, Failed, Forecast, GroupRules, GroupView, Life, Member, Outcome, Policy, Rules, Sample,
+    Schedule, Shared, Target, View, WallClock,
 };
 use understudy_wire::{BootTime, Epoch, GroupId, NodeId, Slot};
 
@@ -26,10 +26,14 @@ pub(crate) struct Stage {
     /// Members that say nothing.
     mute: Vec<NodeId>,
     shared: Option<f64>,
+    /// Another signal that every member says.
+    said: Option<(String, f64)>,
     /// Instances end at once with this cause.
     image_exits: Option<String>,
     /// Restarts do nothing.
     restarts_fail: bool,
+    /// Only the member with the highest number can be removed.
+    ordinals: bool,
     /// Every verbose decision is shown, not only news.
     verbose: bool,
     trace: String,
@@ -52,8 +56,10 @@ impl Stage {
             load: None,
             mute: Vec::new(),
             shared: None,
+            said: None,
             image_exits: None,
             restarts_fail: false,
+            ordinals: false,
             verbose: false,
             trace: String::new(),
         }
@@ -70,6 +76,7 @@ impl Stage {
         let member = Member {
             life,
             managed: true,
+            removable: true,
             healthy: ready,
             ready,
             incarnation,
@@ -141,6 +148,9 @@ impl Stage {
                     .signals
                     .insert("cpu".into(), Sample { value: if holds { share * target } else { 0.0 }, age });
             }
+            if let Some((signal, value)) = &self.said {
+                member.signals.insert(signal.clone(), Sample { value: *value, age });
+            }
             if let Some(value) = self.shared {
                 member.signals.insert("db".into(), Sample { value, age });
             }
@@ -152,6 +162,13 @@ impl Stage {
     }
 
     fn turn(&mut self) {
+        if self.ordinals {
+            // No name here has two digits.
+            let highest = self.view.members.keys().next_back().cloned();
+            for (node, member) in &mut self.view.members {
+                member.removable = Some(node) == highest.as_ref();
+            }
+        }
         let Some(mut policy) = self.policy.take() else { return };
         let groups = BTreeMap::from([(web(), self.view.clone())]);
         let view = View { wall: Some(WallClock(START + self.now as i64)), groups };
@@ -234,6 +251,12 @@ impl understudy_golden::Stage for Stage {
             ["target", value] => {
                 rules.load.targets = vec![Target { signal: "cpu".into(), value: value.parse().unwrap() }];
             }
+            ["forecast"] => rules.forecast = Some(Forecast { season: Duration::from_secs(3600) }),
+            ["also", signal, value] => {
+                let target = Target { signal: signal.into(), value: value.parse().unwrap() };
+                rules.load.targets.push(target);
+            }
+            ["says", signal, value] => self.said = Some((signal.into(), value.parse().unwrap())),
             ["shared", full] => {
                 rules.load.shared = vec![Shared { signal: "db".into(), full: full.parse().unwrap() }];
             }
@@ -262,6 +285,7 @@ impl understudy_golden::Stage for Stage {
             ["starts"] => self.image_exits = None,
             ["restarts", "off"] => self.view.can_restart = false,
             ["restarts", "fail"] => self.restarts_fail = true,
+            ["ordinals"] => self.ordinals = true,
             ["failover", word] => self.view.failover = word == "begins",
             ["connections", slot, count] => {
                 let slot = self.view.slots.entry(Slot(slot.parse().unwrap())).or_default();

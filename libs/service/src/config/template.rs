@@ -26,7 +26,7 @@ pub struct Template {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// `docker`: the container that is served from; `swarm`: the one container of a member; `kubernetes`: the name of an
-    /// object, `deployment/web` or `statefulset/web`.
+    /// object, `statefulset/web`, of the group's name.
     #[serde(default)]
     pub workload: Workload,
     /// `docker`: the container of the heartbeat publisher.
@@ -41,6 +41,9 @@ pub struct Template {
     /// `kubernetes`: namespace.
     #[serde(default)]
     pub namespace: String,
+    /// `kubernetes`: file that says where the API server is; without it, as the pod's service account says.
+    #[serde(default)]
+    pub kubeconfig: String,
     /// `exec`: starts a member.
     #[serde(default)]
     pub start: Vec<String>,
@@ -68,6 +71,7 @@ impl Template {
             executor: Container::default(),
             service: String::new(),
             namespace: String::new(),
+            kubeconfig: String::new(),
             start: Vec::new(),
             remove: Vec::new(),
             restart: Vec::new(),
@@ -115,7 +119,7 @@ impl Driver {
 /// `template.workload`: a container for engines, the name of an object for Kubernetes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Workload {
-    /// Such as `deployment/web`; empty where nothing was said.
+    /// Such as `statefulset/web`; empty where nothing was said.
     Object(String),
     /// A container.
     Container(Box<Container>),
@@ -153,7 +157,7 @@ impl<'de> Deserialize<'de> for Workload {
             type Value = Workload;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table with the image of a container, or the name of an object such as \"deployment/web\"")
+                f.write_str("a table with the image of a container, or the name of an object such as \"statefulset/web\"")
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<Workload, E> {

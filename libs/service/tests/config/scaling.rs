@@ -124,6 +124,16 @@ fn targets_and_schedules_that_cannot_be_are_refused() {
     );
     one(
         "value = 0.7",
+        "value = -0.5",
+        &format!("understudy.toml:28: group.web.scaling.target[0].value = -0.5: {zero}"),
+    );
+    one(
+        "full = 0.9",
+        "full = nan",
+        "understudy.toml:31: group.web.scaling.shared[0].full = NaN: must be above 0, else nothing is ever scaled out",
+    );
+    one(
+        "value = 0.7",
         "value = 0.7\nvalues = 1",
         "understudy.toml:29: group.web.scaling.target[0].values = 1: unknown key; known here: signal, value",
     );
@@ -138,6 +148,18 @@ fn targets_and_schedules_that_cannot_be_are_refused() {
         "lasts = \"10h\"\nactive = 9",
         "understudy.toml:35: group.web.scaling.schedule[0].active = 9: must be from min (1) to max (3)",
     );
+}
+
+#[test]
+fn one_vip_belongs_to_one_group() {
+    let text = format!("{SCALED}[group.db]\n[[group.db.slot]]\nvips = [\"10.77.0.102/24\"]\n");
+    let found = errors(&text, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("understudy.toml:17: group.web.slot[2].vips[0] = \"10.77.0.102/24\": "),
+        "{found:?}"
+    );
+    assert!(found[0].contains("group.db.slot[0].vips[0]"), "{found:?}");
 }
 
 #[test]

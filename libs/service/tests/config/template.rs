@@ -7,6 +7,7 @@ use understudy_service::config::{Driver, Template, Workload};
 use crate::{
     errors, good,
     scaling::{SCALED, one},
+    warnings,
 };
 
 const TEMPLATE: &str = "group.web.scaling.template";
@@ -149,5 +150,61 @@ fn what_an_engine_cannot_be_told_is_refused() {
             "understudy.toml:47: {TEMPLATE}.workload.cpus = -1: must be a number of processors, such as 1.5; 0 is no \
              limit"
         ),
+    );
+}
+
+/// SCALED with another template, and what it is refused for.
+#[track_caller]
+fn kubernetes(template: &str, expected: &[&str]) {
+    let (before, _) = SCALED.split_once("driver = \"docker\"").unwrap();
+    let text = format!("{before}driver = \"kubernetes\"\n{template}");
+    match expected {
+        [] => assert_eq!(warnings(&text), [""; 0]),
+        _ => assert_eq!(errors(&text, &[]), expected),
+    }
+}
+
+#[test]
+fn a_workload_whose_pods_cannot_be_the_members_is_refused() {
+    kubernetes("namespace = \"shop\"\nworkload = \"statefulset/web\"\n", &[]);
+    kubernetes(
+        "namespace = \"shop\"\nworkload = \"statefulset/web\"\nkubeconfig = \"/etc/understudy/kubeconfig\"\n",
+        &[],
+    );
+    kubernetes(
+        "",
+        &[
+            "understudy.toml:38: group.web.scaling.template.namespace: missing; the driver \"kubernetes\" needs it, such as \
+             namespace = \"default\"",
+            "understudy.toml:38: group.web.scaling.template.workload: missing; the driver \"kubernetes\" needs it, such as \
+             workload = \"statefulset/web\"",
+        ],
+    );
+    let lasting =
+        "must be \"statefulset/web\": only the pods of a StatefulSet have lasting names, and members must";
+    for workload in ["deployment/web", "web", "replicaset/web"] {
+        kubernetes(
+            &format!("namespace = \"shop\"\nworkload = \"{workload}\"\n"),
+            &[&format!(
+                "understudy.toml:41: group.web.scaling.template.workload = \"{workload}\": {lasting}"
+            )],
+        );
+    }
+    for workload in ["statefulset/shop", "statefulset/", "statefulset/web/scale"] {
+        let own = "must be \"statefulset/web\": members are named web-1, web-2, ..., and a StatefulSet names its pods \
+                   after itself";
+        kubernetes(
+            &format!("namespace = \"shop\"\nworkload = \"{workload}\"\n"),
+            &[&format!("understudy.toml:41: group.web.scaling.template.workload = \"{workload}\": {own}")],
+        );
+    }
+    kubernetes(
+        "namespace = \"shop/../x\"\nworkload = \"statefulset/web\"\nservice = \"web\"\n",
+        &[
+            "understudy.toml:42: group.web.scaling.template.service = \"web\": belongs to the driver \"swarm\", not to \
+             \"kubernetes\"",
+            "understudy.toml:40: group.web.scaling.template.namespace = \"shop/../x\": must be lower-case letters, digits and \
+             hyphens",
+        ],
     );
 }

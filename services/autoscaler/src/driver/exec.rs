@@ -148,7 +148,7 @@ impl Exec {
                 Word::Ended if cause.is_empty() => State::Ended("it has ended".into()),
                 Word::Ended => State::Ended(short(&cause)),
             };
-            if members.insert(node.clone(), Instance { state, key, labels }).is_some() {
+            if members.insert(node.clone(), Instance { state, key, labels, removable: true }).is_some() {
                 return Err(DriverError(format!("{program}: lists {node} twice")));
             }
         }

@@ -4,15 +4,13 @@
 pub mod docker;
 pub mod engine;
 pub mod exec;
+pub mod kubernetes;
 pub mod swarm;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use understudy_service::{
-    Hopeless,
-    config::{self, Config, Template},
-};
+use understudy_service::config::{self, Config, Template};
 use understudy_wire::{ClusterId, GroupId, NodeId};
 
 /// Bytes that are kept of what somebody else says of a failure.
@@ -34,6 +32,8 @@ pub struct Instance {
     pub key: Option<String>,
     /// Failure domains.
     pub labels: BTreeMap<String, String>,
+    /// It can be stopped now. What a driver cannot stop is not ordered to be.
+    pub removable: bool,
 }
 
 /// How far an instance is.
@@ -99,11 +99,7 @@ fn one(cluster: &ClusterId, group: &GroupId, template: &Template) -> anyhow::Res
         config::Driver::Docker => Ok(Arc::new(docker::Docker::new(cluster, group, template))),
         config::Driver::Swarm => Ok(Arc::new(swarm::Swarm::new(cluster, group, template))),
         config::Driver::Exec => Ok(Arc::new(exec::Exec::new(cluster, group, template))),
-        other => {
-            let name = other.name();
-            let what = format!("group.{group}.scaling.template.driver = {name:?}: not in this version");
-            Err(Hopeless(what).into())
-        }
+        config::Driver::Kubernetes => Ok(Arc::new(kubernetes::Kubernetes::new(group, template))),
     }
 }
 

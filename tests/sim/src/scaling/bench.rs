@@ -180,6 +180,7 @@ fn cluster(groups: usize) -> (Rules, View) {
             let labels = BTreeMap::from([("rack".to_owned(), format!("r{}", member % 3))]);
             let (life, incarnation) = (Life::Alive, 1);
             let well = Member {
+                removable: true,
                 life,
                 managed: true,
                 healthy: true,

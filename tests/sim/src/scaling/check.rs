@@ -138,7 +138,10 @@ impl Check {
         place: &str,
         node: &NodeId,
     ) {
+        // A StatefulSet keeps no keys: a leader that knows nothing takes a heir for a member like any other, and may fill
+        // the place again if one more is wanted anyway. The size below holds all the same.
         if let Some((heir, born)) = self.heirs.insert(place.to_owned(), (node.clone(), now))
+            && !options.ordinals
             && there.instances.get(&heir).is_some_and(|instance| instance.lives() && instance.born == born)
         {
             self.fail(5, now, format!("{place} is filled by {node}, and {heir} lives"));

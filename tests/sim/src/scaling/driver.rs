@@ -74,14 +74,64 @@ impl World {
                 self.start(node, domain.as_deref(), action.key.as_str())
             }
             ActionKind::Restart { node, incarnation } => self.restart(node, *incarnation),
-            ActionKind::Remove { node } => {
-                let held = self.slots.values().any(|slot| slot.holder.as_ref() == Some(node));
-                !held && self.instances.remove(node).is_some()
-            }
+            ActionKind::Remove { node } => self.remove(node, action),
         };
         if changed {
             self.check.changed(self.now);
         }
+    }
+
+    fn remove(&mut self, node: &NodeId, action: &Action) -> bool {
+        let held = self.slots.values().any(|slot| slot.holder.as_ref() == Some(node));
+        if self.options.ordinals && ordinal(node) < self.replicas {
+            let why = "only the highest can go".to_owned();
+            let failed = Failed { group: Options::id(), key: action.key.clone(), why };
+            self.policy.handle_failed(&failed);
+            return false;
+        }
+        let gone = !held && self.instances.remove(node).is_some();
+        if gone && self.options.ordinals {
+            self.replicas -= 1;
+        }
+        gone
+    }
+
+    /// What the controller of a StatefulSet and the kubelets do by themselves: what is missing is made, what has ended is
+    /// started again.
+    pub(crate) fn reconcile(&mut self) {
+        if !self.options.ordinals {
+            return;
+        }
+        for number in 1..=self.replicas {
+            let node = NodeId::new(&format!("web-{number}")).expect("a good name");
+            let dead = self.instances.get(&node).map(|instance| matches!(instance.state, State::Dead(_)));
+            let makes = match dead {
+                None => true,
+                Some(dead) => dead && self.chance(0.03),
+            };
+            if makes {
+                let now = self.now;
+                let (rack, ready_at) = (self.any_rack(), now + self.any_start_up());
+                let fresh = Instance {
+                    state: State::Booting { ready_at },
+                    incarnation: 0,
+                    rack,
+                    key: None,
+                    born: now,
+                    back_at: Some(now),
+                };
+                let instance = self.instances.entry(node).or_insert(fresh);
+                (instance.state, instance.back_at) = (State::Booting { ready_at }, Some(now));
+            }
+        }
+    }
+
+    fn any_rack(&mut self) -> usize {
+        self.draw(0, self.options.racks as u64 - 1) as usize
+    }
+
+    fn any_start_up(&mut self) -> u64 {
+        self.draw(self.options.start_least, self.options.group.start_up.as_secs())
     }
 
     /// Starts an instance, unless its name or its key is there already.
@@ -103,16 +153,18 @@ impl World {
         let there = There { leaving, instances: &self.instances };
         self.check.filled(self.now, &self.options, &there, place, &node);
         let rack = domain.and_then(|rack| rack.strip_prefix('r')?.parse().ok());
-        let rack = rack.unwrap_or_else(|| self.draw(0, self.options.racks as u64 - 1) as usize);
-        let ready_at = self.now + self.draw(self.options.start_least, self.options.group.start_up.as_secs());
+        let rack = rack.unwrap_or_else(|| self.any_rack());
+        let ready_at = self.now + self.any_start_up();
+        let key = (!self.options.ordinals).then_some(key);
         let instance = Instance {
             state: State::Booting { ready_at },
             incarnation: 0,
             rack,
-            key: Some(key),
+            key,
             born: self.now,
             back_at: None,
         };
+        self.replicas = self.replicas.max(ordinal(&node));
         self.instances.insert(node, instance);
         true
     }
@@ -128,4 +180,9 @@ impl World {
         (instance.state, instance.back_at) = (State::Booting { ready_at }, Some(self.now));
         true
     }
+}
+
+/// The number in its name; 0: it has none.
+pub(crate) fn ordinal(node: &NodeId) -> u32 {
+    node.as_str().strip_prefix("web-").and_then(|number| number.parse().ok()).unwrap_or(0)
 }

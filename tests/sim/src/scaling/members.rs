@@ -51,6 +51,7 @@ impl Instance {
         Member {
             life,
             managed: true,
+            removable: true,
             healthy: up,
             ready: up,
             incarnation: self.incarnation,

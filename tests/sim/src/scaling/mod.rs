@@ -9,10 +9,10 @@
 //! 2. no scale-in within the window after a scale-out, nor the other way round,
 //! 3. nothing is scaled in while a holder's metric is missing,
 //! 4. repairs stay within their budget, all actions within a bound,
-//! 5. a place is filled once, whoever leads,
+//! 5. a place is filled once, whoever leads, where the driver keeps keys,
 //! 6. N + M members are ready again within the start-up time and two intervals, and a calm group is left alone.
 //!
-//! [`Options::storm`] draws many faults and then heals them; [`Options::single`] injects exactly one. [`Mutant`]s
+//! [`Options::storm`] draws many faults and then heals them, [`Options::ordinals`] over a StatefulSet; [`Options::single`] injects exactly one. [`Mutant`]s
 //! weaken one rule from outside; each must be caught.
 
 pub mod bench;

@@ -96,6 +96,8 @@ pub struct Options {
     pub restart_helps: f64,
     /// The driver can restart in place.
     pub can_restart: bool,
+    /// Instances are numbered without gaps and come back by themselves, and only the last of them can go: a StatefulSet.
+    pub ordinals: bool,
     /// Faults that may come up.
     pub faults: Vec<Fault>,
     /// Mean time between faults.
@@ -131,6 +133,11 @@ impl Options {
         // What was cut off is back, the longest wait of a line is over, windows and drains are through.
         options.end = options.calm_from + options.settle() + 600;
         options
+    }
+
+    /// A storm over a StatefulSet.
+    pub fn ordinals(seed: u64) -> Self {
+        Self { ordinals: true, ..Self::storm(seed) }
     }
 
     /// A calm group and exactly one fault, of which kind is drawn too.
@@ -178,6 +185,7 @@ impl Options {
             restart_most: 10,
             restart_helps: 1.0,
             can_restart: random.random_bool(0.5),
+            ordinals: false,
             faults: Vec::new(),
             fault_gap: u64::MAX,
             single: None,

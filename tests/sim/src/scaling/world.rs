@@ -11,7 +11,7 @@ use understudy_wire::{BootTime, Epoch, NodeId, Slot};
 use super::{
     check::Check,
     demand::{Demand, Shape},
-    driver::Order,
+    driver::{Order, ordinal},
     members::{Instance, SlotState, State, elect},
     options::{Fault, Mutant, Options},
 };
@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) open: u16,
     pub(crate) serving: u16,
     pub(crate) orders: Vec<Order>,
+    /// Of a StatefulSet.
+    pub(crate) replicas: u32,
     pub(crate) driver_down_until: u64,
     bad_image_until: u64,
     mutes: BTreeMap<NodeId, (u64, Mute)>,
@@ -63,6 +65,7 @@ impl World {
             open: active,
             serving: active,
             orders: Vec::new(),
+            replicas: 0,
             driver_down_until: 0,
             bad_image_until: 0,
             mutes: BTreeMap::new(),
@@ -92,6 +95,7 @@ impl World {
     pub(crate) fn second(&mut self) {
         self.strike();
         self.live();
+        self.reconcile();
         self.drive();
         let leaving = self.leaving();
         elect(&mut self.slots, &self.instances, &leaving, (self.open, self.serving, self.options.takeover));
@@ -105,6 +109,7 @@ impl World {
     /// The same world with so many members serving at the start.
     pub(crate) fn sized(mut self, active: u16) -> Self {
         (self.open, self.serving) = (active, active);
+        self.replicas = u32::from(active + self.options.group.standby);
         for number in 0..active + self.options.group.standby {
             let rack = usize::from(number) % self.options.racks;
             let node = NodeId::new(&format!("web-{}", number + 1)).expect("a good name");
@@ -275,7 +280,11 @@ impl World {
         }
         self.whole();
         let (there, wanted) = (self.instances.len(), usize::from(self.serving + self.options.group.standby));
-        if there != wanted || self.open != self.serving {
+        // While the highest holds a slot nobody can go.
+        let highest =
+            |slot: &SlotState| slot.holder.as_ref().is_some_and(|node| ordinal(node) == self.replicas);
+        let stuck = self.options.ordinals && there > wanted && self.slots.values().any(highest);
+        if (there != wanted && !stuck) || self.open != self.serving {
             self.check.fail(6, self.now, format!("{there} instances are there, {wanted} are wanted"));
         }
         if self.now - self.check.last_action < 300 {
@@ -296,11 +305,19 @@ impl World {
         let share = 0.7 * load / f64::from(self.serving.max(1));
         let mut members: BTreeMap<_, _> =
             self.instances.iter().map(|(node, instance)| (node.clone(), instance.member())).collect();
-        // The driver lists what it has been told to start.
-        for order in &self.orders {
+        for (node, member) in members.iter_mut().filter(|_| self.options.ordinals) {
+            member.removable = ordinal(node) == self.replicas;
+        }
+        // The driver lists what it has been told to start; a StatefulSet only what is written in it.
+        for order in self.orders.iter().filter(|_| !self.options.ordinals) {
             if let ActionKind::Start { node, .. } = &order.action.kind {
                 let key = Some(order.action.key.to_string());
-                members.entry(node.clone()).or_insert(Member { managed: true, key, ..Member::default() });
+                members.entry(node.clone()).or_insert(Member {
+                    managed: true,
+                    removable: true,
+                    key,
+                    ..Member::default()
+                });
             }
         }
         let mut slots = BTreeMap::new();

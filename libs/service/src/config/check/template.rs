@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use understudy_wire::GroupId;
+
 use super::Checker;
 use crate::config::{
     schema::Config,
@@ -33,6 +35,9 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
         keys(&key, template, checker);
         if ENGINE.contains(&template.driver) {
             engine(&key, template, checker);
+        }
+        if template.driver == Driver::Kubernetes {
+            stateful_set(name, template, &key, checker);
         }
     }
 }
@@ -89,12 +94,33 @@ fn parts(template: &Template) -> Vec<Part> {
         part("executor.image", &[Docker], Some("\"understudy/executor\""), text(&template.executor.image)),
         part("service", &[Swarm], Some("\"web\""), text(&template.service)),
         part("namespace", &[Kubernetes], Some("\"default\""), text(&template.namespace)),
-        part("workload", &[Kubernetes], Some("\"deployment/web\""), text(template.workload.object())),
+        part("workload", &[Kubernetes], Some("\"statefulset/web\""), text(template.workload.object())),
+        part("kubeconfig", &[Kubernetes], None, text(&template.kubeconfig)),
         part("start", &[Exec], Some("[\"/usr/local/bin/start-member\"]"), program(&template.start)),
         part("remove", &[Exec], Some("[\"/usr/local/bin/remove-member\"]"), program(&template.remove)),
         part("restart", &[Exec], None, program(&template.restart)),
         part("list", &[Exec], Some("[\"/usr/local/bin/list-members\"]"), program(&template.list)),
     ]
+}
+
+/// The names of members are those of pods, so the workload must be one whose pods have lasting names, and the group's.
+fn stateful_set(group: &GroupId, template: &Template, key: &str, checker: &mut Checker<'_>) {
+    let (wanted, workload) = (format!("statefulset/{group}"), template.workload.object());
+    if !workload.is_empty() && workload != wanted {
+        let kind = workload.split('/').next().unwrap_or_default();
+        let why = if kind == "statefulset" {
+            format!(
+                "members are named {group}-1, {group}-2, ..., and a StatefulSet names its pods after itself"
+            )
+        } else {
+            "only the pods of a StatefulSet have lasting names, and members must".to_owned()
+        };
+        checker.refuse(&format!("{key}.workload"), format!("must be {wanted:?}: {why}"));
+    }
+    let label = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    if !template.namespace.chars().all(label) {
+        checker.refuse(&format!("{key}.namespace"), "must be lower-case letters, digits and hyphens");
+    }
 }
 
 /// What the engine is told.

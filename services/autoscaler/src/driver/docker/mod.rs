@@ -94,7 +94,7 @@ impl Docker {
                 state => state,
             };
             let identity = whole(&node, &found);
-            (node, Instance { state, key: identity.key, labels: identity.domains })
+            (node, Instance { state, key: identity.key, labels: identity.domains, removable: true })
         };
         Ok(nodes.into_iter().map(instance).collect())
     }

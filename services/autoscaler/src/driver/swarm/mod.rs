@@ -62,7 +62,10 @@ impl Swarm {
             let Some(identity) = identity(&service) else { continue };
             let mut of_it = tasks.remove(&service.id.clone().unwrap_or_default()).unwrap_or_default();
             let state = state(&service, &mut of_it);
-            members.insert(identity.node, Instance { state, key: identity.key, labels: identity.domains });
+            members.insert(
+                identity.node,
+                Instance { state, key: identity.key, labels: identity.domains, removable: true },
+            );
         }
         Ok(members)
     }
