@@ -1,5 +1,7 @@
 //! The autoscaler: members that are started and stopped through the exec driver, a leader that dies, sizes by command.
 
+mod troubles;
+
 use std::{cell::RefCell, collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -81,7 +83,7 @@ fn plan(name: &str) -> Result<(Plan, TempDir)> {
     let command = format!("[\"/bin/sh\", {script:?}, {:?}]", folder.path().display().to_string());
     let more = format!(
         "[autoscaler]\ninterval = \"1s\"\ngroup = \"web-scaler\"\n\
-         [group.web-scaler]\nactive = 1\nstandby = 1\nmembers = [\"scaler-1\", \"scaler-2\"]\n\
+         [group.web-scaler]\nactive = 1\nstandby = 1\nmembers = [\"scaler-1\", \"scaler-2\", \"scaler-3\"]\n\
          [group.web.scaling]\nmin = 1\nmax = {MAX}\nstart_up = \"10s\"\ndrain = \"1s\"\n\
          [group.web.scaling.repair]\nafter = \"1s\"\n\
          [group.web.scaling.template]\ndriver = \"exec\"\ntimeout = \"20s\"\n\
@@ -93,10 +95,28 @@ fn plan(name: &str) -> Result<(Plan, TempDir)> {
     Ok((Plan { members, slots: Some(MAX), joining, more, secured: true, ..base }, folder))
 }
 
+/// The one of them that leads.
+fn leader(scalers: &[Process]) -> Result<&Process> {
+    wait_until("exactly one autoscaler leads", SOON, || {
+        let leading: Vec<_> = scalers.iter().filter(|one| leads(one).unwrap_or(false)).collect();
+        (leading.len() == 1).then(|| leading[0])
+    })
+}
+
+/// What the leader says of the group now.
+fn explained(deployment: &Deployment) -> Option<String> {
+    let output = deployment.understudy(&["scaling", "explain", "--group", "web", "-n", "0"]).ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Starts an autoscaler on a host of its own.
 fn autoscaler(deployment: &Deployment, name: &str, number: u8) -> Result<Process> {
+    autoscaler_with(deployment, name, number, &[])
+}
+
+fn autoscaler_with(deployment: &Deployment, name: &str, number: u8, arguments: &[&str]) -> Result<Process> {
     let host = deployment.network.host_numbered(name, number)?;
-    let launch = Launch::new(&host, name, binary("understudy-autoscaler")?);
+    let launch = Launch::new(&host, name, binary("understudy-autoscaler")?).arguments(arguments);
     deployment
         .give(launch, &format!("autoscaler.web-scaler.{name}"))
         .environment("UNDERSTUDY_CONFIG", deployment.config())
@@ -127,10 +147,7 @@ fn a_standby_that_is_lost_is_replaced_once_though_the_leader_dies_meanwhile() ->
     let deployment = &stage.deployment;
     let yard = Yard { deployment, folder, started: RefCell::default() };
     let scalers = [autoscaler(deployment, "scaler-1", 51)?, autoscaler(deployment, "scaler-2", 52)?];
-    let leader = wait_until("one autoscaler leads", SOON, || {
-        let leading: Vec<_> = scalers.iter().filter(|one| leads(one).unwrap_or(false)).collect();
-        (leading.len() == 1).then(|| leading[0])
-    })?;
+    let leader = leader(&scalers)?;
 
     let since = stage.probe.mark();
     fs::write(yard.folder.path().join("hold"), "")?;
