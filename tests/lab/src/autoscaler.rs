@@ -27,18 +27,33 @@ impl Autoscaler {
     /// When a host or a process cannot be started.
     pub fn start(deployment: &Deployment, count: usize) -> Result<Vec<Self>> {
         let names = deployment.plan.scaling.iter().flat_map(|scaling| &scaling.autoscalers);
-        names.take(count).zip(FIRST..).map(|(name, number)| Self::launch(deployment, name, number)).collect()
+        names
+            .zip(FIRST..)
+            .take(count)
+            .map(|(name, number)| Self::launch(deployment, name, number, &[]))
+            .collect()
     }
 
-    fn launch(deployment: &Deployment, name: &str, number: u8) -> Result<Self> {
+    /// Starts the last autoscaler of the plan as one that only says what it would do.
+    ///
+    /// # Errors
+    /// When the plan has none, or its host or process cannot be started.
+    pub fn start_dry(deployment: &Deployment) -> Result<Self> {
+        let names = deployment.plan.scaling.iter().flat_map(|scaling| &scaling.autoscalers);
+        let (name, number) = names.zip(FIRST..).last().context("the plan has no autoscaler")?;
+        Self::launch(deployment, name, number, &["--dry-run"])
+    }
+
+    fn launch(deployment: &Deployment, name: &str, number: u8, arguments: &[&str]) -> Result<Self> {
         let host = deployment.network.host_numbered(name, number)?;
-        let launch = Launch::new(&host, name, binary("understudy-autoscaler")?);
+        let launch = Launch::new(&host, name, binary("understudy-autoscaler")?).arguments(arguments);
         let process = deployment
             .give(launch, &format!("autoscaler.{SCALERS}.{name}"))
             .environment("UNDERSTUDY_CONFIG", deployment.config())
             .environment("UNDERSTUDY_NODE__NAME", name)
             .environment("UNDERSTUDY_NODE__GROUP", SCALERS)
             .environment("UNDERSTUDY_HTTP__LISTEN", format!("127.0.0.1:{PAGES}"))
+            .environments(deployment.plan.environment_of(&host))
             .spawn()?;
         Ok(Self { process })
     }

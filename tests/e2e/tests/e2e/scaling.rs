@@ -1,11 +1,13 @@
 //! The autoscaler: members that are started and stopped through the exec driver, a leader that dies, sizes by command.
 
+mod troubles;
+
 use std::{fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use understudy_e2e::{LEASE, SOON, Stage};
 use understudy_lab::{
-    Autoscaler, Moment, Yard, check_metrics,
+    Autoscaler, Deployment, Moment, Yard, check_metrics,
     deployment::{Plan, Scaling, vips},
     wait_until,
 };
@@ -18,13 +20,27 @@ fn plan(name: &str) -> Plan {
     let base = Plan::new(name);
     let scaling = Scaling {
         max: MAX,
-        autoscalers: vec!["scaler-1".to_owned(), "scaler-2".to_owned()],
+        autoscalers: (1..=3).map(|number| format!("scaler-{number}")).collect(),
         one_name: true,
         rules: "start_up = \"10s\"\ndrain = \"1s\"\n[group.web.scaling.repair]\nafter = \"1s\"\n".to_owned(),
     };
     let members = base.members.iter().take(2).cloned().collect();
     let joining = (1..=4).map(|number| format!("web-{number}")).collect();
     Plan { members, scaling: Some(scaling), joining, secured: true, ..base }
+}
+
+/// The one of them that leads.
+fn leader(scalers: &[Autoscaler]) -> Result<&Autoscaler> {
+    wait_until("exactly one autoscaler leads", SOON, || {
+        let leading: Vec<_> = scalers.iter().filter(|one| one.leads().unwrap_or(false)).collect();
+        (leading.len() == 1).then(|| leading[0])
+    })
+}
+
+/// What the leader says of the group now.
+fn explained(deployment: &Deployment) -> Option<String> {
+    let output = deployment.understudy(&["scaling", "explain", "--group", "web", "-n", "0"]).ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What the name resolves to while so many slots serve.
@@ -38,10 +54,7 @@ fn a_standby_that_is_lost_is_replaced_once_though_the_leader_dies_meanwhile() ->
     let deployment = &stage.deployment;
     let yard = Yard::open(deployment)?;
     let scalers = Autoscaler::start(deployment, 2)?;
-    let leader = wait_until("one autoscaler leads", SOON, || {
-        let leading: Vec<_> = scalers.iter().filter(|one| one.leads().unwrap_or(false)).collect();
-        (leading.len() == 1).then(|| leading[0])
-    })?;
+    let leader = leader(&scalers)?;
 
     let since = stage.probe.mark();
     fs::write(yard.folder().join("hold"), "")?;

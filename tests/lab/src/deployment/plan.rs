@@ -118,7 +118,7 @@ impl Plan {
         }
     }
 
-    pub(super) fn environment_of(&self, host: &Host) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn environment_of(&self, host: &Host) -> impl Iterator<Item = (&str, &str)> {
         let own = self.environment.iter().filter(|(name, ..)| name == host.name());
         own.map(|(_, key, value)| (key.as_str(), value.as_str()))
     }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The exec driver of tests and demo: a member is a file, and whoever tends the yard starts and stops what it stands for.
 #   member.sh FOLDER    FOLDER/members/<node> holds the key; FOLDER/calls has a line for each start; while FOLDER/hold
-#                       is there a start has begun and does not come to its end
+#                       is there a start has begun and does not come to its end; a start fails, hangs or lies while a
+#                       file of that name is there
 folder=$1
 question=$(cat)
 field() { printf '%s' "$question" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
@@ -19,6 +20,9 @@ list)
     ;;
 start)
     printf '%s began\n' "$node" >> "$folder/calls"
+    if [ -e "$folder/fails" ]; then echo 'the quota is spent' >&2; exit 3; fi
+    if [ -e "$folder/hangs" ]; then sleep 600; fi
+    if [ -e "$folder/lies" ]; then exit 0; fi
     while [ -e "$folder/hold" ]; do sleep 0.05; done
     printf '%s' "$(field key)" > "$folder/new.$$"
     # One of several at the same time makes it.
