@@ -4,7 +4,7 @@ use anyhow::Result;
 use understudy_compose::{Stack, docker};
 
 #[test]
-fn detectors_are_scaled_up_and_down_and_nats_servers_fail_without_a_gap() -> Result<()> {
+fn services_are_scaled_up_and_down_and_nats_servers_fail_without_a_gap() -> Result<()> {
     let stack = Stack::up()?;
     let seats = |granting: u64, observers: usize| {
         stack.wait_status("the seats are as scaled", |status| {
@@ -25,6 +25,12 @@ fn detectors_are_scaled_up_and_down_and_nats_servers_fail_without_a_gap() -> Res
         stack.compose(&["up", "-d", "--scale", "detector=3"])?;
         seats(3, 0)
     })?;
+    for replicas in ["autoscaler=1", "autoscaler=2"] {
+        stack.nothing_moves(&format!("scaled to {replicas}"), || {
+            stack.compose(&["up", "-d", "--scale", replicas])?;
+            stack.wait_ready()
+        })?;
+    }
     for server in ["nats-1", "nats-2", "nats-3"] {
         let name = stack.container(server).0;
         stack.nothing_moves(&format!("{server} killed"), || {
