@@ -198,6 +198,11 @@ impl Store {
         .await
     }
 
+    /// The nodes in maintenance as the stream's leader has them: with everything that was durable when this was asked.
+    pub async fn maintenance(&self) -> Result<Maintenance, JetStreamError> {
+        stored_maintenance(&self.opened().await?).await
+    }
+
     /// Follows the nodes in maintenance: always the whole set, `None` until it was read once. The last set known
     /// stays while JetStream is away. The task ends with the last receiver.
     pub fn watch_maintenance(&self) -> watch::Receiver<Option<Maintenance>> {
@@ -263,6 +268,13 @@ pub fn read_maintenance(bytes: &[u8]) -> Result<Maintenance, JetStreamError> {
     serde_json::from_slice(bytes).map_err(|error| JetStreamError::new("reading the maintenance set", error))
 }
 
+async fn stored_maintenance(store: &kv::Store) -> Result<Maintenance, JetStreamError> {
+    let step = || format!("reading {MAINTENANCE} in {}", store.name);
+    let entry = within(API_TIMEOUT, step, store.entry(MAINTENANCE)).await?;
+    let put = entry.filter(|entry| entry.operation == Operation::Put);
+    put.map_or(Ok(Maintenance::new()), |entry| read_maintenance(&entry.value))
+}
+
 /// Publishes the set at every change until something fails.
 async fn follow_maintenance(
     context: &Context,
@@ -274,9 +286,7 @@ async fn follow_maintenance(
     let mut notices = within(API_TIMEOUT, step, store.watch(MAINTENANCE)).await?;
     loop {
         // Read after the watch began, so that no change falls between the two.
-        let entry = within(API_TIMEOUT, step, store.entry(MAINTENANCE)).await?;
-        let put = entry.filter(|entry| entry.operation == Operation::Put);
-        let set = put.map_or(Ok(Maintenance::new()), |entry| read_maintenance(&entry.value))?;
+        let set = stored_maintenance(&store).await?;
         sender.send_if_modified(|known| {
             let changed = known.as_ref() != Some(&set);
             if changed {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use understudy_bus::store::Maintenance;
 use understudy_lease::Why;
 use understudy_service::clock;
 use understudy_wire::{BootTime, NodeId, Slot, v1};
@@ -16,17 +17,28 @@ impl Executor {
     ///
     /// What is another's business stays so: a request that is sent again finds this node in possession because of it,
     /// and must not be taken for a new one.
-    pub fn switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
+    ///
+    /// `out`: nodes in maintenance as read for this very request, should that have been possible. An operator who takes
+    /// a node out and then asks for a switchover may be faster than the notice of the first.
+    pub fn switchover(
+        &mut self,
+        request: &v1::SwitchoverRequest,
+        out: &Maintenance,
+    ) -> Option<v1::SwitchoverReply> {
         if let Some((_, reply)) = self.asked.iter().find(|(known, _)| *known == request.request) {
             return reply.clone();
         }
-        let reply = self.answer_switchover(request);
+        let reply = self.answer_switchover(request, out);
         self.asked.truncate(REMEMBERED - 1);
         self.asked.push_front((request.request.clone(), reply.clone()));
         reply
     }
 
-    fn answer_switchover(&mut self, request: &v1::SwitchoverRequest) -> Option<v1::SwitchoverReply> {
+    fn answer_switchover(
+        &mut self,
+        request: &v1::SwitchoverRequest,
+        out: &Maintenance,
+    ) -> Option<v1::SwitchoverReply> {
         let slot = Slot(u16::try_from(request.slot).ok()?);
         if !request.from.is_empty() && request.from != self.settings.node.as_str() {
             // Whoever follows must not answer a request that it hears only after it has taken over.
@@ -37,7 +49,7 @@ impl Executor {
         let epoch = tenure.epoch.0;
         let serving = tenure.serving_at.is_some();
         let chosen = if serving {
-            self.successor(now, &request.to)
+            self.successor(now, &request.to, out)
         } else {
             Err("the takeover is still under way".into())
         };
@@ -71,13 +83,18 @@ impl Executor {
     }
 
     /// Who could follow: the node named, else anyone. The reason if nobody could.
-    fn successor(&self, now: BootTime, named: &str) -> Result<Option<NodeId>, String> {
+    fn successor(&self, now: BootTime, named: &str, out: &Maintenance) -> Result<Option<NodeId>, String> {
+        let obstacle = |node: &NodeId| {
+            let taken_out = out.contains(&(self.settings.group_id.clone(), node.clone()));
+            let known = || self.peers.obstacle(now, node);
+            taken_out.then(|| format!("{node} is in maintenance")).or_else(known)
+        };
         if !named.is_empty() {
             let node = NodeId::new(named).map_err(|error| error.to_string())?;
             if node == self.settings.node {
                 return Err(format!("{node} holds the slot already"));
             }
-            return match self.peers.obstacle(now, &node) {
+            return match obstacle(&node) {
                 None => Ok(Some(node)),
                 Some(reason) => Err(reason),
             };
@@ -85,7 +102,7 @@ impl Executor {
         let mut reasons = Vec::new();
         for peer in self.peers.all() {
             let node = &peer.heartbeat.node;
-            match self.peers.obstacle(now, node) {
+            match obstacle(node) {
                 // Named, so that a switchover is told from other releases.
                 None => return Ok(Some(node.clone())),
                 Some(reason) => reasons.push(reason),

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use understudy_bus::{
     EventLog, Nats, Store,
     nats::{Received, Subscription},
@@ -38,6 +41,16 @@ const LEAVE: Duration = Duration::from_secs(20);
 /// How long the last messages may take to leave.
 const FLUSH: Duration = Duration::from_millis(500);
 
+/// How long a switchover waits for who is in maintenance: the CLI asks again after 667 ms.
+const MAINTENANCE_READ: Duration = Duration::from_millis(300);
+
+/// A switchover that was asked for.
+struct Asked {
+    request: Received<v1::SwitchoverRequest>,
+    /// Nodes in maintenance at that time; none when it could not be read, then the notices have to do.
+    out: Maintenance,
+}
+
 /// What the loop listens to.
 struct Inputs {
     seats: queue::Receiver<FromSeat>,
@@ -47,7 +60,7 @@ struct Inputs {
     sightings: mpsc::Receiver<Sighting>,
     heartbeats: Subscription<v1::Heartbeat>,
     verdicts: Subscription<v1::Verdict>,
-    switchovers: Subscription<v1::SwitchoverRequest>,
+    switchovers: mpsc::Receiver<Asked>,
     maintenance: watch::Receiver<Option<Maintenance>>,
     sizes: watch::Receiver<Option<Sizes>>,
 }
@@ -89,7 +102,7 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         sightings,
         heartbeats: nats.subscribe(&format!("heartbeat.{group}.*")).await?,
         verdicts: nats.subscribe(&format!("verdict.{group}.*")).await?,
-        switchovers: nats.subscribe(&format!("command.{group}.switchover")).await?,
+        switchovers: switchovers(&nats, nats.subscribe(&format!("command.{group}.switchover")).await?),
         maintenance: Store::open(&nats).watch_maintenance(),
         sizes: Store::open(&nats).watch_sizes(scaled.then(|| group.clone()).into_iter().collect()),
     };
@@ -141,7 +154,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 leave_by = Some(clock::now().after(LEAVE));
                 executor.leave();
             }
-            Some(received) = inputs.switchovers.next() => answer(nats, executor, &received),
+            Some(asked) = inputs.switchovers.recv() => answer(nats, executor, &asked),
             Some(received) = inputs.heartbeats.next() => {
                 if let Some(heartbeat) = own_heartbeat(nats, received) {
                     executor.heard(heartbeat);
@@ -179,9 +192,32 @@ async fn next(outcomes: &mut Option<mpsc::Receiver<Outcome>>) -> Option<Outcome>
     }
 }
 
-fn answer(nats: &Nats, executor: &mut Executor, received: &Received<v1::SwitchoverRequest>) {
-    let (Ok(request), Some(reply)) = (&received.message, &received.reply) else { return };
-    if let Some(answer) = executor.switchover(request) {
+/// Reads who is in maintenance before a request reaches the loop, one request after the other; the loop never waits.
+fn switchovers(nats: &Nats, mut requests: Subscription<v1::SwitchoverRequest>) -> mpsc::Receiver<Asked> {
+    let (sender, receiver) = mpsc::channel(1);
+    let store = Store::open(nats);
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let out = match timeout(MAINTENANCE_READ, store.maintenance()).await {
+                Ok(Ok(out)) => out,
+                // The notices have to do: without JetStream nobody can put a node into maintenance either.
+                failed => {
+                    let error = failed.map(|read| read.err());
+                    tracing::debug!(?error, "switchover: who is in maintenance could not be read");
+                    Maintenance::new()
+                }
+            };
+            if sender.send(Asked { request, out }).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn answer(nats: &Nats, executor: &mut Executor, asked: &Asked) {
+    let (Ok(request), Some(reply)) = (&asked.request.message, &asked.request.reply) else { return };
+    if let Some(answer) = executor.switchover(request, &asked.out) {
         nats.respond(reply, &answer);
     }
 }

@@ -71,6 +71,9 @@ async fn maintenance_is_seen_as_whole_sets_and_stays_known() {
     seen(&["web-a"]).await;
     assert!(!store.set_maintenance(&web(), &node("web-a"), true).await.unwrap());
     assert!(store.set_maintenance(&web(), &node("web-b"), true).await.unwrap());
+    // Who reads does not wait for the notice.
+    let both = BTreeSet::from(["web-a", "web-b"].map(|name| (web(), node(name))));
+    assert_eq!(other.maintenance().await.unwrap(), both);
     seen(&["web-a", "web-b"]).await;
     assert!(store.set_maintenance(&web(), &node("web-a"), false).await.unwrap());
     seen(&["web-b"]).await;
