@@ -21,8 +21,9 @@ use understudy_wire::v1;
 
 use crate::usage::pin_thread;
 
-/// Nodes join over five seconds: thousands of elections and judgements at one instant are no measure of a steady load.
-const JOIN_PARTS: usize = 20;
+/// Nodes that join in one part: 500 a second. Each is judged and told of, and each pair elects; thousands of those at one
+/// instant are no measure of a steady load.
+const JOIN: usize = 125;
 const JOIN_PART: Duration = Duration::from_millis(250);
 /// Heartbeats are sent in bundles this far apart.
 const BUNDLE: Duration = Duration::from_millis(1);
@@ -92,8 +93,8 @@ impl Load {
 
     /// Lets the nodes join one part after the other, each beating at `rate` from then on.
     pub(crate) fn join(&mut self, rate: f64) -> Result<()> {
-        for part in 1..=JOIN_PARTS {
-            self.joined = (self.nodes.len() * part).div_ceil(JOIN_PARTS);
+        while self.joined < self.nodes.len() {
+            self.joined = (self.joined + JOIN).min(self.nodes.len());
             self.send(rate * self.joined as f64, JOIN_PART)?;
         }
         Ok(())

@@ -113,6 +113,7 @@ fn measure_count(nodes: usize) -> Result<Count> {
     let mut load = Load::connect(&bed.client, bed.nats.servers()[0].host(), CLUSTER, nodes, OTHERS)?;
     let rate = RATE * nodes as f64;
     load.join(RATE)?;
+    bed.drain(&load).context("while nodes join")?;
     load.send(rate, STEADY - TIMED)?;
     drop(load.take_latencies());
     let (before, begin) = (usage::processor_time(bed.detector.pid())?, Moment::now());
@@ -121,6 +122,7 @@ fn measure_count(nodes: usize) -> Result<Count> {
     let used = usage::processor_time(bed.detector.pid())? - before;
     let latencies = load.take_latencies();
     let full = usage::memory(bed.detector.pid())?.anonymous;
+    bed.drain(&load).with_context(|| format!("at {rate} heartbeats a second"))?;
     ensure!(!latencies.is_empty(), "no grant came: {}", bed.detector.log_text());
     let (mut most, mut cost) = (0.0, 0.0);
     for offered in OFFERED {
@@ -186,9 +188,25 @@ impl Bed {
 
     /// Waits until every heartbeat that was ever sent has been taken in; fails when some were lost.
     fn drain(&self, load: &Load) -> Result<()> {
-        wait_until("every heartbeat to be taken in", DRAIN, || {
+        let drained = wait_until("every heartbeat to be taken in", DRAIN, || {
             self.taken_in().is_ok_and(|taken| taken == load.sent())
+        });
+        drained.with_context(|| {
+            let taken = self.taken_in().unwrap_or_default();
+            format!("{taken} of {} taken in; {}", load.sent(), self.losses().unwrap_or_default())
         })
+    }
+
+    /// What the detector says that it lost, and where.
+    fn losses(&self) -> Result<String> {
+        let page = fetch(&self.host, self.host.socket(DETECTOR_PAGES), "/metrics", PATIENCE)?;
+        let lost = |line: &&str| {
+            let counted = line.starts_with("understudy_bus_dropped_total")
+                || line.starts_with("understudy_bus_nats_slow_consumer_total")
+                || line.starts_with("understudy_bus_nats_disconnects_total");
+            counted && !line.ends_with(" 0")
+        };
+        Ok(page.body.lines().filter(lost).collect::<Vec<_>>().join(", "))
     }
 
     fn taken_in(&self) -> Result<u64> {
