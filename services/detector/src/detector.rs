@@ -30,6 +30,10 @@ use crate::{
     metrics::Metrics,
 };
 
+/// From one look at the deadlines to the next at least: thousands of groups have them at as many different times, and
+/// each would be a wake-up. A deadline that stands alone is met at once.
+const GRAIN: Duration = Duration::from_millis(1);
+
 /// The parts a detector is put together from.
 pub struct Parts {
     /// Deployment.
@@ -63,6 +67,8 @@ pub struct Detector {
     deadlines: Deadlines,
     maintenance: Maintenance,
     presence_due: BootTime,
+    /// When deadlines were last looked at.
+    turned: BootTime,
     conflict: bool,
     late: Duration,
     /// Whoever may speak for a node can repeat a release as often as it likes.
@@ -83,6 +89,7 @@ impl Detector {
             index,
             deadlines,
             maintenance: Maintenance::new(),
+            turned: BootTime::default(),
             presence_due: now,
             conflict: false,
             late: Duration::ZERO,
@@ -206,6 +213,7 @@ impl Detector {
         if now < deadline {
             return;
         }
+        self.turned = now;
         self.late = now.since(deadline);
         self.parts.metrics.lateness.observe(self.late);
         if self.late > self.parts.interval {
@@ -226,9 +234,10 @@ impl Detector {
         }
     }
 
-    /// When [`Self::turn`] is due.
+    /// When [`Self::turn`] is due: at the first deadline, but [`GRAIN`] after the turn before at the earliest.
     pub fn next_deadline(&self) -> BootTime {
-        self.deadlines.next().map_or(self.presence_due, |due| due.min(self.presence_due))
+        let due = self.deadlines.next().map_or(self.presence_due, |due| due.min(self.presence_due));
+        due.max(self.turned.after(GRAIN))
     }
 
     /// Sends what the machines of a group want sent, and sets its deadline anew.

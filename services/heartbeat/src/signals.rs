@@ -133,7 +133,8 @@ async fn fetch(page: &mut Page) -> anyhow::Result<String> {
 
 /// Sum of a metric over all its labels, in Prometheus's text format (exposition format 0.0.4); `None` where it is not
 /// shown.
-fn sum(page: &str, metric: &str) -> Option<f64> {
+#[doc(hidden)]
+pub fn sum(page: &str, metric: &str) -> Option<f64> {
     let samples = page.lines().filter_map(|line| {
         let rest = line.trim_start().strip_prefix(metric)?;
         let value = match rest.chars().next()? {

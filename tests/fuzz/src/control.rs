@@ -68,7 +68,7 @@ pub(crate) fn command(data: &[u8]) {
         GroupId::new(group).into_iter().for_each(|group| assert_name(group.as_str()));
         NodeId::new(node).into_iter().for_each(|node| assert_name(node.as_str()));
     };
-    match kind % 8 {
+    match kind % 10 {
         0 => read::<v1::SwitchoverRequest>("SwitchoverRequest", data)
             .iter()
             .for_each(|request| group_and_node(&request.group, &request.to)),
@@ -82,6 +82,10 @@ pub(crate) fn command(data: &[u8]) {
         4 => drop(read::<v1::MaintenanceReply>("MaintenanceReply", data)),
         5 => drop(read::<v1::StatusReply>("StatusReply", data)),
         6 => drop(read::<v1::StatusRequest>("StatusRequest", data)),
-        _ => drop(read::<v1::Presence>("Presence", data)),
+        7 => drop(read::<v1::Presence>("Presence", data)),
+        8 => read::<v1::ScalingRequest>("ScalingRequest", data)
+            .iter()
+            .for_each(|request| group_and_node(&request.group, "")),
+        _ => drop(read::<v1::ScalingReply>("ScalingReply", data)),
     }
 }

@@ -8,10 +8,10 @@ use opentelemetry::{global, trace::TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use understudy_bus::{events::StoredEvent, trace};
 use understudy_wire::{
-    CloudEvent, ClusterId, EventBody, GroupId,
+    CloudEvent, ClusterId, EventBody, GroupId, event,
     v1::{
-        Demoted, DnsUpdated, MaintenanceChanged, NodeJudged, SeatTrouble, SlotVacant, SwitchoverAsked,
-        Takeover, TakeoverFailed, TakeoverProved,
+        Demoted, DnsUpdated, MaintenanceChanged, NodeJudged, ScalingDecided, SeatTrouble, SlotVacant,
+        SwitchoverAsked, Takeover, TakeoverFailed, TakeoverProved,
     },
 };
 
@@ -56,7 +56,8 @@ pub(crate) fn event(data: &[u8]) {
         MaintenanceChanged::KIND => body_of::<MaintenanceChanged>(&event),
         SwitchoverAsked::KIND => body_of::<SwitchoverAsked>(&event),
         SeatTrouble::KIND => body_of::<SeatTrouble>(&event),
-        _ => {}
+        ScalingDecided::KIND => body_of::<ScalingDecided>(&event),
+        other => assert!(event::ALL.iter().all(|(kind, _)| *kind != other), "{other} is not fuzzed"),
     }
 }
 

@@ -1,7 +1,8 @@
-//! Files of the kernel, and values of the JetStream bucket.
+//! Files of the kernel, metrics of a workload, and values of the JetStream bucket.
 
-use understudy_bus::store::{read_ceiling, read_maintenance};
-use understudy_heartbeat::load::of_texts;
+use understudy_bus::store::{read_ceiling, read_maintenance, read_size};
+use understudy_heartbeat::{load::of_texts, signals};
+use understudy_scaling::Memory;
 
 use crate::text::{assert_name, assert_says};
 
@@ -18,30 +19,70 @@ pub(crate) fn load(data: &[u8]) {
     }
 }
 
-/// A ceiling or the maintenance set: the first byte says which.
+/// A page of metrics and the name of one, a NUL between them.
+pub(crate) fn metric(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Some((metric, page)) = text.split_once('\0') else { return };
+    // Whether it is a load at all (NaN and what is below 0 are none) is asked later; shown twice it is twice as large.
+    let (Some(once), Some(twice)) =
+        (signals::sum(page, metric), signals::sum(&format!("{page}\n{page}"), metric))
+    else {
+        return;
+    };
+    assert!(!once.is_finite() || !twice.is_finite() || twice.signum() == once.signum() || once == 0.0);
+}
+
+/// A ceiling, the maintenance set, the size of a group, or what one leader leaves to the next: the first byte says which.
 pub(crate) fn store(data: &[u8]) {
     let Some((kind, value)) = data.split_first() else { return };
-    if kind.is_multiple_of(2) {
-        match read_ceiling(Some(value)) {
-            Ok(ceiling) => {
-                // Half a block above it is the next thing that a seat computes (rule R6b).
-                assert!(ceiling.0 < 1 << 62, "a ceiling of {ceiling}");
-                let again = read_ceiling(Some(ceiling.to_string().as_bytes()));
-                assert_eq!(again.ok(), Some(ceiling), "what is written is what was read");
-            }
-            Err(error) => assert_says(&error, &["ceiling"]),
-        }
-    } else {
-        match read_maintenance(value) {
-            Ok(set) => {
-                for (group, node) in &set {
-                    assert_name(group.as_str());
-                    assert_name(node.as_str());
-                }
-                let written = serde_json::to_vec(&set).expect("a set has a JSON form");
-                assert_eq!(read_maintenance(&written).ok(), Some(set), "what is written is what was read");
-            }
-            Err(error) => assert_says(&error, &["maintenance"]),
-        }
+    match kind {
+        1 => maintenance(value),
+        2 => size(value),
+        3 => memory(value),
+        _ => ceiling(value),
     }
+}
+
+fn ceiling(value: &[u8]) {
+    match read_ceiling(Some(value)) {
+        Ok(ceiling) => {
+            // Half a block above it is the next thing that a seat computes (rule R6b).
+            assert!(ceiling.0 < 1 << 62, "a ceiling of {ceiling}");
+            let again = read_ceiling(Some(ceiling.to_string().as_bytes()));
+            assert_eq!(again.ok(), Some(ceiling), "what is written is what was read");
+        }
+        Err(error) => assert_says(&error, &["ceiling"]),
+    }
+}
+
+fn maintenance(value: &[u8]) {
+    match read_maintenance(value) {
+        Ok(set) => {
+            for (group, node) in &set {
+                assert_name(group.as_str());
+                assert_name(node.as_str());
+            }
+            let written = serde_json::to_vec(&set).expect("a set has a JSON form");
+            assert_eq!(read_maintenance(&written).ok(), Some(set), "what is written is what was read");
+        }
+        Err(error) => assert_says(&error, &["maintenance"]),
+    }
+}
+
+fn size(value: &[u8]) {
+    match read_size(value) {
+        Ok(size) => {
+            assert!(size.serving > 0 && size.serving <= size.open, "{size:?}");
+            let written = serde_json::to_vec(&size).expect("a size has a JSON form");
+            assert_eq!(read_size(&written).ok(), Some(size), "what is written is what was read");
+        }
+        Err(error) => assert_says(&error, &["size of a group"]),
+    }
+}
+
+fn memory(value: &[u8]) {
+    let Ok(memory) = serde_json::from_slice::<Memory>(value) else { return };
+    let written = serde_json::to_vec(&memory).expect("a memory has a JSON form");
+    let again = serde_json::from_slice::<Memory>(&written).expect("what is written can be read");
+    assert_eq!(written, serde_json::to_vec(&again).expect("a memory has a JSON form"));
 }

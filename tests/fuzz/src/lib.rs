@@ -1,4 +1,5 @@
-//! What is fuzzed: one target for each decoder of bytes from outside, and what must hold whatever the bytes are.
+//! What is fuzzed: one target for each decoder of bytes from outside, and what must hold whatever the bytes are. Not the
+//! answers of drivers, which nothing but `serde_json` and the clients of Docker and Kubernetes decode.
 //!
 //! A target is a plain function of bytes that panics when something does not hold. libFuzzer calls it (`fuzz/`), and
 //! the replay test calls it for every file of the corpus, without any engine.
@@ -45,7 +46,7 @@ targets! {
     dns: dns_read, dns_update, dns_mark, dns_pointer;
     netlink: gate_answer, neighbours, address;
     checks: http_check, grpc_check, exec_check;
-    host: load, store;
+    host: load, metric, store;
 }
 
 /// Runs the target `name` on `data`.

@@ -58,5 +58,6 @@ macro_rules! replays {
 
 replays! {
     heartbeat release seat_message node_message lease node_link verdict command subject event config dns_read dns_update
-    dns_mark dns_pointer gate_answer neighbours address http_check grpc_check exec_check load store
+    dns_mark dns_pointer gate_answer neighbours address http_check grpc_check exec_check load
+    metric store
 }
