@@ -131,7 +131,13 @@ impl System for Keepalived<'_> {
                 node.host.run("ip", ["address", "del", &format!("{VIP}/24"), "dev", "eth0"])?;
                 restart(node)
             }
-            Fault::DaemonStopped => signal(node, Signal::SIGCONT),
+            // Once in a while both stay masters after it; the next run must begin with one.
+            Fault::DaemonStopped => {
+                signal(node, Signal::SIGCONT)?;
+                node.daemon.terminate()?;
+                node.daemon.wait_exit(SOON)?;
+                restart(node)
+            }
             Fault::Cut | Fault::LinkBetween => Ok(()),
         }
     }
