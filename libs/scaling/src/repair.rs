@@ -10,6 +10,7 @@ use understudy_wire::{BootTime, NodeId};
 use crate::{
     census::{Broken, Census},
     group::{Group, Turn},
+    orders::Unfinished,
     plan::{Action, ActionKind, Key, Outcome, Rule},
     rules::Repair,
 };
@@ -122,6 +123,29 @@ impl Ledger {
 }
 
 impl Group {
+    /// What the leader before has ordered and left half made. It counts as coming from now on, for as long as a restart
+    /// would be given; nothing while the group is paused.
+    pub(crate) fn unfinished(&mut self, turn: &Turn<'_>) -> Vec<Unfinished> {
+        self.orders.settle(turn.view);
+        if turn.view.steering.paused.is_some() {
+            return Vec::new();
+        }
+        let restarted = &mut self.register.restarted;
+        let mut unfinished = self.orders.unfinished(turn.view);
+        // What the leader before has restarted, too, is not tried a third time.
+        unfinished.retain(|half| !restarted.contains_key(&half.node));
+        restarted.extend(unfinished.iter().map(|half| (half.node.clone(), (0, turn.now))));
+        unfinished
+    }
+
+    /// Goes on with the members that the leader before has left half made. That is no repair: nobody failed.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, unfinished: Vec<Unfinished>) {
+        for Unfinished { node, cause, action } in unfinished {
+            let reason = format!("the leader before has left {node} half made ({cause}): ordered once more");
+            self.act(turn, Rule::Redundancy, reason, vec![action]);
+        }
+    }
+
     /// Makes good broken members, of `short` that are missing. Returns how many are still to be filled in.
     pub(crate) fn repair(&mut self, turn: &mut Turn<'_>, census: &Census<'_>, short: usize) -> usize {
         let mut short = short;
@@ -179,6 +203,7 @@ impl Group {
 
     fn replace(&mut self, turn: &mut Turn<'_>, census: &Census<'_>, broken: &Broken) {
         self.register.found(&broken.node);
+        self.orders.forget(&broken.node);
         let (node, domain) = self.place(turn, census);
         // Who is not there any more leaves nothing behind but a missing member: a leader that never saw it gives the
         // same key for the same place.
