@@ -24,7 +24,7 @@ struct Leader {
 }
 
 impl Leader {
-    fn reply(&mut self, request: ScalingRequest) -> ScalingReply {
+    fn reply(&mut self, request: &ScalingRequest) -> ScalingReply {
         self.asked.lock().unwrap().push(request.clone());
         let refused = |reason: &str| ScalingReply { reason: reason.into(), ..Default::default() };
         if request.group != "web" {
@@ -68,7 +68,7 @@ async fn leader(server: &Server, decision: Option<ScalingDecided>) -> Asked {
                 Some(received) = explained.next() => received,
                 else => return,
             };
-            let reply = leader.reply(received.message.unwrap());
+            let reply = leader.reply(&received.message.unwrap());
             nats.respond(received.reply.as_ref().unwrap(), &reply);
         }
     });
