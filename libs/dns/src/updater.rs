@@ -157,11 +157,14 @@ impl Updater {
     }
 
     /// Stops caring for what `slot` contributes to `name`, as when the slot is lost: the successor's updates are on
-    /// their way. The records stay as they are; to take them back, set no addresses first. Returns whether it was cared for.
+    /// their way. The records stay as they are; to take them back, set no addresses first: a withdrawal stays wanted
+    /// until each server has answered it, since a slot that was closed has no successor. Returns whether the care ended.
     pub fn clear(&self, name: &str, slot: u32) -> bool {
         let Ok((_, name, _)) = self.zone.owners(name) else { return false };
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.remove(&(name.to_ascii(), slot)).is_some()
+        let key = (name.to_ascii(), slot);
+        let withdraws = wanted.get(&key).is_some_and(|desired| desired.borrow().addresses.is_empty());
+        !withdraws && wanted.remove(&key).is_some()
     }
 
     /// Outcomes that found the channel full.
@@ -193,8 +196,9 @@ impl Server {
         let mut first = true;
         loop {
             let answer = self.persist(desired, first).await;
-            if let Answer::NewerKnown { .. } = answer {
-                // The slot is another's: nothing here is wanted any more, whatever the server holds later.
+            // The slot is another's: nothing here is wanted any more, whatever the server holds later. Nor is anything
+            // once it is withdrawn: who writes the name then is somebody else, if only by hand.
+            if matches!(answer, Answer::NewerKnown { .. }) || desired.addresses.is_empty() {
                 std::future::pending::<()>().await;
             }
             first = false;

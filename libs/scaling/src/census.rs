@@ -6,6 +6,7 @@ use understudy_wire::{BootTime, NodeId, Slot};
 
 use crate::{
     pending::Pending,
+    plan::Key,
     rules::GroupRules,
     view::{GroupView, Life, Member},
 };
@@ -61,8 +62,11 @@ pub(crate) struct Register {
     ///
     /// One entry for each missing place: a place that cannot be filled comes up again under the same name.
     lost: Vec<Lost>,
-    /// Incarnations that were restarted in place, and when.
+    /// Incarnations that were restarted in place, or whose order was given once more, and when.
     pub(crate) restarted: BTreeMap<NodeId, (u64, BootTime)>,
+    /// Incarnations that are removed on purpose, and by which order: until they are gone, however long that takes, or
+    /// the order has failed.
+    pub(crate) parting: BTreeMap<NodeId, (u64, Key)>,
 }
 
 /// A member that has to be made good.
@@ -136,7 +140,7 @@ impl Register {
         pending: &Pending,
         now: BootTime,
     ) -> Census<'a> {
-        self.follow(view, pending, now);
+        self.follow(view, now);
         let mut census = Census::default();
         for slot in (0..view.open).map(Slot) {
             match view.slots.get(&slot).and_then(|state| state.holder.as_ref()) {
@@ -147,7 +151,7 @@ impl Register {
             }
         }
         for (node, member) in &view.members {
-            if !pending.removes(node) {
+            if !pending.removes(node) && !self.parted(node, member) {
                 self.classify(rules, view, node, member, now, &mut census);
             }
         }
@@ -167,11 +171,11 @@ impl Register {
     }
 
     /// Notes what has changed since the last turn.
-    fn follow(&mut self, view: &GroupView, pending: &Pending, now: BootTime) {
-        let lost = &mut self.lost;
+    fn follow(&mut self, view: &GroupView, now: BootTime) {
+        let (lost, parting) = (&mut self.lost, &self.parting);
         self.spells.retain(|node, spell| {
             let there = view.members.contains_key(node);
-            if !there && !pending.removes(node) && spell.condition != Condition::Away {
+            if !there && !parting.contains_key(node) && spell.condition != Condition::Away {
                 let (incarnation, cause) = (spell.incarnation, "it has vanished".to_owned());
                 lost.push(Lost { node: node.clone(), incarnation, cause });
             }
@@ -188,9 +192,16 @@ impl Register {
                 }
             }
         }
-        self.restarted.retain(|node, (incarnation, _)| {
-            view.members.get(node).is_some_and(|member| member.incarnation == *incarnation)
-        });
+        let same = |node: &NodeId, incarnation: u64| {
+            view.members.get(node).is_some_and(|member| member.incarnation == incarnation)
+        };
+        self.restarted.retain(|node, (incarnation, _)| same(node, *incarnation));
+        self.parting.retain(|node, (incarnation, _)| same(node, *incarnation));
+    }
+
+    /// Whether a member that is removed on purpose is out or gone already, as far as its driver is concerned.
+    fn parted(&self, node: &NodeId, member: &Member) -> bool {
+        self.parting.contains_key(node) && (member.maintenance || !member.managed)
     }
 
     fn classify<'a>(

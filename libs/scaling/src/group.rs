@@ -8,6 +8,7 @@ use crate::{
     census::{Census, Register},
     forecast::History,
     load::{self, Aim, Held, Tracker},
+    orders::Orders,
     pending::Pending,
     plan::{Action, ActionKind, Decision, Finding, Inputs, Key, Outcome, Rule},
     repair::Ledger,
@@ -21,6 +22,7 @@ pub(crate) struct Group {
     pub(crate) register: Register,
     pub(crate) ledger: Ledger,
     pub(crate) pending: Pending,
+    pub(crate) orders: Orders,
     pub(crate) tracker: Tracker,
     pub(crate) history: History,
     /// Since when slots drain.
@@ -85,6 +87,7 @@ impl Group {
     /// One turn, in the order that the crate's documentation states.
     pub(crate) fn observe(&mut self, mut turn: Turn<'_>) -> Decision {
         self.ledger.settle(turn.view.steering.budgets_granted, turn.now);
+        let unfinished = self.unfinished(&turn);
         let census = self.register.census(turn.rules, turn.view, &self.pending, turn.now);
         // Only now: the census has to know who was removed on purpose.
         self.pending.settle(turn.view, turn.interval, turn.now);
@@ -104,6 +107,7 @@ impl Group {
         let active = aim.wish.max(turn.view.serving).saturating_add(aim.ahead);
         let wanted = usize::from(active) + usize::from(turn.rules.standby);
         let short = wanted.saturating_sub(census.counted());
+        self.resume(&mut turn, unfinished);
         let unfilled = self.repair(&mut turn, &census, short);
         self.fill(&mut turn, &census, aim, unfilled);
         self.scale_out(&mut turn, &census, aim);
@@ -135,11 +139,19 @@ impl Group {
     pub(crate) fn act(&mut self, turn: &mut Turn<'_>, rule: Rule, reason: String, actions: Vec<Action>) {
         let fresh: Vec<_> = actions.into_iter().filter(|action| self.pending.add(action, turn.now)).collect();
         for action in &fresh {
-            if let ActionKind::Start { node, .. } = &action.kind {
-                turn.started += 1;
-                // Whoever had the name before was somebody else, and that one's replacement is not this one's: as long
-                // as neither was heard both have incarnation 0.
-                self.ledger.replaced.remove(node);
+            match &action.kind {
+                ActionKind::Start { node, .. } => {
+                    turn.started += 1;
+                    self.orders.note(action);
+                    // Whoever had the name before was somebody else, and that one's replacement is not this one's: as
+                    // long as neither was heard both have incarnation 0.
+                    self.ledger.replaced.remove(node);
+                }
+                ActionKind::Remove { node } => {
+                    let incarnation = turn.view.members.get(node).map_or(0, |member| member.incarnation);
+                    self.register.parting.insert(node.clone(), (incarnation, action.key.clone()));
+                }
+                _ => {}
             }
         }
         if fresh.is_empty() {
@@ -153,13 +165,17 @@ impl Group {
 
     /// An action could not be carried out.
     pub(crate) fn failed(&mut self, key: &Key, why: &str) {
+        self.register.parting.retain(|_, (_, removal)| removal != key);
         match self.pending.forget(key) {
-            Some(ActionKind::Start { node, .. }) => self.register.stillborn(node, why),
             // Not back and not to be waited for: it is replaced.
-            Some(ActionKind::Restart { node, .. }) => {
-                if let Some((_, at)) = self.register.restarted.get_mut(&node) {
-                    *at = BootTime::default();
-                }
+            Some(ActionKind::Start { node, .. } | ActionKind::Restart { node, .. })
+                if self.register.restarted.contains_key(&node) =>
+            {
+                self.register.restarted.entry(node).and_modify(|(_, at)| *at = BootTime::default());
+            }
+            Some(ActionKind::Start { node, .. }) => {
+                self.orders.forget(&node);
+                self.register.stillborn(node, why);
             }
             _ => {}
         }

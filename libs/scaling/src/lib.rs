@@ -36,13 +36,15 @@
 //!
 //! **What a new leader does not know** is on the safe side: without history nothing is scaled in for a whole window,
 //! and draining starts its deadline anew. Backoff and budget come from the [`Memory`] of the leader before it; without
-//! that the budget starts full once per leader.
+//! that the budget starts full once per leader. Who was ordered and not heard comes from there, too: a member that was
+//! left half made is ordered once more, under the same name and key.
 
 mod census;
 mod forecast;
 mod group;
 mod load;
 mod memory;
+mod orders;
 mod pending;
 mod plan;
 mod policy;
@@ -53,7 +55,7 @@ mod size;
 mod view;
 mod wire;
 
-pub use memory::{GroupMemory, Memory, RememberedRepair};
+pub use memory::{GroupMemory, Memory, RememberedOrder, RememberedRepair};
 pub use plan::{Action, ActionKind, Decision, Finding, Inputs, Key, Outcome, Plan, Reading, Rule};
 pub use policy::{Failed, Policy};
 pub use rules::{Forecast, GroupRules, Load, Repair, RuleProblem, Rules, Shared, Target};

@@ -9,6 +9,8 @@ use crate::{
     census::Register,
     forecast::History,
     group::Group,
+    orders::{Order, Orders},
+    plan::Key,
     repair::{Done, Ledger},
 };
 
@@ -29,10 +31,23 @@ pub struct GroupMemory {
     pub roots: BTreeMap<NodeId, NodeId>,
     /// Members whose replacement was ordered, with the incarnation that was replaced.
     pub replaced: BTreeMap<NodeId, u64>,
+    /// Members that were ordered and not heard yet.
+    pub orders: BTreeMap<NodeId, RememberedOrder>,
     /// How often operators have given the budget anew.
     pub budgets_granted: u64,
     /// Demand of the last seasons in members, oldest first.
     pub demand: Vec<f32>,
+}
+
+/// What a member was ordered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedOrder {
+    /// Key of the order.
+    pub key: String,
+    /// Value of the `spread` label that it should run under.
+    pub domain: Option<String>,
+    /// The member whose place it takes.
+    pub replaces: Option<NodeId>,
 }
 
 /// One repair.
@@ -62,8 +77,15 @@ impl GroupMemory {
             restart: done.restart,
             cause: done.cause.clone(),
         });
+        let remembered = |order: &Order| RememberedOrder {
+            key: order.key.to_string(),
+            domain: order.domain.clone(),
+            replaces: order.replaces.clone(),
+        };
+        let orders = group.orders.0.iter().map(|(node, order)| (node.clone(), remembered(order)));
         Self {
             repairs: repairs.collect(),
+            orders: orders.collect(),
             roots: group.ledger.roots.clone(),
             replaced: group.ledger.replaced.clone(),
             budgets_granted: group.ledger.granted,
@@ -89,12 +111,16 @@ impl GroupMemory {
         let restarts = done.iter().filter(|done| done.restart);
         let restarted = restarts.map(|done| (done.node.clone(), (done.incarnation, done.at))).collect();
         let register = Register::restored(restarted);
+        let orders = self.orders.into_iter().map(|(node, RememberedOrder { key, domain, replaces })| {
+            (node, Order { key: Key::stored(key), domain, replaces, inherited: true })
+        });
+        let orders = Orders(orders.collect());
         let ledger = Ledger {
             done: done.into(),
             roots: self.roots,
             replaced: self.replaced,
             granted: self.budgets_granted,
         };
-        Group { register, ledger, history: History::restored(&self.demand), ..Group::default() }
+        Group { register, ledger, orders, history: History::restored(&self.demand), ..Group::default() }
     }
 }

@@ -14,6 +14,11 @@ impl Key {
         &self.0
     }
 
+    /// A key that was stored.
+    pub(crate) fn stored(key: String) -> Self {
+        Self(key)
+    }
+
     pub(crate) fn slot(verb: &str, group: &GroupId, slot: Slot, epoch: Epoch) -> Self {
         Self(format!("{group}/{verb}/{slot}/{epoch}"))
     }

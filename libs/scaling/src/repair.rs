@@ -10,6 +10,7 @@ use understudy_wire::{BootTime, NodeId};
 use crate::{
     census::{Broken, Census},
     group::{Group, Turn},
+    orders::Unfinished,
     plan::{Action, ActionKind, Key, Outcome, Rule},
     rules::Repair,
 };
@@ -100,9 +101,9 @@ impl Ledger {
         }
     }
 
-    fn note(&mut self, broken: &Broken, restart: bool, now: BootTime) {
-        let (root, node, cause) = (self.root(&broken.node), broken.node.clone(), broken.cause.clone());
-        self.done.push_back(Done { at: now, root, node, incarnation: broken.incarnation, restart, cause });
+    fn note(&mut self, (node, incarnation): (&NodeId, u64), cause: &str, restart: bool, now: BootTime) {
+        let (root, node, cause) = (self.root(node), node.clone(), cause.to_owned());
+        self.done.push_back(Done { at: now, root, node, incarnation, restart, cause });
     }
 
     /// "web: 5 replacements in 10 min, stopped; cause: image exits with 127"
@@ -122,6 +123,35 @@ impl Ledger {
 }
 
 impl Group {
+    /// What the leader before has ordered and left half made: as good as restarted in place, also where nothing else is.
+    /// So it takes part of the budget, and counts as coming for as long as a restart is given. Nothing while the group is
+    /// paused.
+    pub(crate) fn unfinished(&mut self, turn: &Turn<'_>) -> Vec<Unfinished> {
+        self.orders.settle(turn.view);
+        if turn.view.steering.paused.is_some() {
+            return Vec::new();
+        }
+        let left = self.ledger.left(&turn.rules.repair) as usize;
+        let restarted = &mut self.register.restarted;
+        let mut unfinished = self.orders.unfinished(turn.view);
+        // What the leader before has restarted, too, is not tried a third time.
+        unfinished.retain(|half| !restarted.contains_key(&half.node));
+        unfinished.truncate(left);
+        for Unfinished { node, cause, .. } in &unfinished {
+            restarted.insert(node.clone(), (0, turn.now));
+            self.ledger.note((node, 0), cause, true, turn.now);
+        }
+        unfinished
+    }
+
+    /// Goes on with the members that the leader before has left half made.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, unfinished: Vec<Unfinished>) {
+        for Unfinished { node, cause, action } in unfinished {
+            let reason = format!("the leader before has left {node} half made ({cause}): ordered once more");
+            self.act(turn, Rule::Repair, reason, vec![action]);
+        }
+    }
+
     /// Makes good broken members, of `short` that are missing. Returns how many are still to be filled in.
     pub(crate) fn repair(&mut self, turn: &mut Turn<'_>, census: &Census<'_>, short: usize) -> usize {
         let mut short = short;
@@ -166,7 +196,7 @@ impl Group {
     fn restart(&mut self, turn: &mut Turn<'_>, broken: &Broken) {
         let (node, incarnation) = (broken.node.clone(), broken.incarnation);
         let key = Key::member("restart", turn.id, &node, incarnation);
-        self.ledger.note(broken, true, turn.now);
+        self.ledger.note((&broken.node, incarnation), &broken.cause, true, turn.now);
         self.register.restarted.insert(node.clone(), (incarnation, turn.now));
         let reason = format!(
             "{node} is broken ({}): restarted in place, replaced if it is not back in {} s",
@@ -179,6 +209,7 @@ impl Group {
 
     fn replace(&mut self, turn: &mut Turn<'_>, census: &Census<'_>, broken: &Broken) {
         self.register.found(&broken.node);
+        self.orders.forget(&broken.node);
         let (node, domain) = self.place(turn, census);
         // Who is not there any more leaves nothing behind but a missing member: a leader that never saw it gives the
         // same key for the same place.
@@ -189,7 +220,7 @@ impl Group {
             self.ledger.replaced.insert(broken.node.clone(), broken.incarnation);
             (key, Some(broken.node.clone()))
         };
-        self.ledger.note(broken, false, turn.now);
+        self.ledger.note((&broken.node, broken.incarnation), &broken.cause, false, turn.now);
         let root = self.ledger.root(&broken.node);
         self.ledger.roots.insert(node.clone(), root);
         let reason = format!("{} is broken ({}): replaced by {node}", broken.node, broken.cause);

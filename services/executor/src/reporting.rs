@@ -65,7 +65,8 @@ impl Executor {
         self.tell(&key, &updated);
     }
 
-    /// The successor's updates are on their way: stop caring for the records of this tenure.
+    /// The successor's updates are on their way: stop caring for the records of this tenure. What it has withdrawn is
+    /// cared for on, as a slot that was closed has no successor (rule R14).
     pub(crate) fn stop_dns(&self, tenure: &Tenure) {
         let Some(dns) = &self.dns else { return };
         for name in &self.settings.group.slots[usize::from(tenure.slot.0)].names {

@@ -86,6 +86,11 @@ impl<'a> Yard<'a> {
         files.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect()
     }
 
+    /// Whether a start has left this member half made.
+    fn is_half(&self, name: &str) -> bool {
+        fs::read_to_string(self.folder.join("members").join(name)).is_ok_and(|key| key.starts_with("half:"))
+    }
+
     /// Lines of the driver's record of starts that end with this word: `began` or `made`; all of them for "".
     pub fn calls(&self, word: &str) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("calls")).unwrap_or_default();
@@ -106,6 +111,7 @@ impl<'a> Yard<'a> {
             match known.or_else(|| started.get(name)) {
                 Some(node) if back => node.restart()?,
                 Some(_) => {}
+                None if self.is_half(name) => {}
                 None => {
                     let node = self.deployment.join(&Member::hot(name, PRIORITY), &self.host(name)?)?;
                     started.insert(name.clone(), node);

@@ -201,3 +201,43 @@ async fn cleared_contribution_is_no_longer_cared_for() {
     let rest = tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("the tasks end");
     assert!(rest.is_none(), "{rest:?}");
 }
+
+/// A slot is drained and closed while the server is down: nobody follows who would put it right.
+#[tokio::test]
+async fn withdrawal_is_cared_for_until_it_is_answered_though_the_slot_is_lost() {
+    let mut server = Server::running(Software::Knot, "").await;
+    let (updater, mut outcomes) = Updater::start(server.zone(), TIMING);
+    for (slot, address) in [(0, "10.0.0.4"), (1, "10.0.0.5")] {
+        updater.set(desired(slot, 4, &[address])).unwrap();
+        assert_eq!(next(&mut outcomes).await.result.unwrap(), Answer::Applied);
+    }
+    server.stop();
+    updater.set(desired(1, 4, &[])).unwrap();
+    assert!(!updater.clear(NAME, 1), "a withdrawal is not given up");
+    assert!(updater.clear(NAME, 0));
+    assert!(next(&mut outcomes).await.result.is_err());
+    server.start().await;
+    let withdrawn = async || server.dig(NAME, "A") == ["10.0.0.4"];
+    wait_until_async("the withdrawal", PATIENCE, withdrawn).await.unwrap();
+    // It is taken up here again with the next tenure.
+    assert!(updater.set(desired(1, 5, &["10.0.0.6"])).unwrap());
+    let moved = async || server.dig(NAME, "A") == ["10.0.0.4", "10.0.0.6"];
+    wait_until_async("the next tenure", PATIENCE, moved).await.unwrap();
+}
+
+/// The successor was first: a late withdrawal of the tenure before takes nothing away.
+#[tokio::test]
+async fn withdrawal_that_is_late_leaves_the_next_tenure_alone() {
+    let mut server = Server::running(Software::Knot, "").await;
+    let (updater, mut outcomes) = Updater::start(server.zone(), TIMING);
+    updater.set(desired(1, 4, &["10.0.0.5"])).unwrap();
+    assert_eq!(next(&mut outcomes).await.result.unwrap(), Answer::Applied);
+    apply(&server.zone(), server.address, &desired(1, 5, &["10.0.0.6"])).await.unwrap();
+    server.stop();
+    updater.set(desired(1, 4, &[])).unwrap();
+    updater.clear(NAME, 1);
+    assert!(next(&mut outcomes).await.result.is_err());
+    server.start().await;
+    assert_eq!(next(&mut outcomes).await.result.unwrap(), Answer::NewerKnown { epoch: 5 });
+    assert_eq!(server.dig(NAME, "A"), ["10.0.0.6"]);
+}

@@ -9,11 +9,13 @@ understudy_golden::scenarios! {
     failover_freezes
     forecast
     from_nothing
+    half_made
     missing_metrics
     new_leader
     name_used_again
     only_the_highest_goes
     promote_then_refill
+    removed_on_purpose
     restart_then_replace
     scale_in_drains
     schedule

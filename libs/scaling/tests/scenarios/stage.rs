@@ -32,6 +32,12 @@ pub(crate) struct Stage {
     image_exits: Option<String>,
     /// Restarts do nothing.
     restarts_fail: bool,
+    /// A member that is started stays half made.
+    halves: bool,
+    /// What a removal takes, in seconds: half of it in maintenance, half of it dead before anybody says so.
+    removal: u64,
+    /// When the removal of a member began.
+    leaves: BTreeMap<NodeId, u64>,
     /// Only the member with the highest number can be removed.
     ordinals: bool,
     /// Every verbose decision is shown, not only news.
@@ -59,6 +65,9 @@ impl Stage {
             said: None,
             image_exits: None,
             restarts_fail: false,
+            halves: false,
+            removal: 0,
+            leaves: BTreeMap::new(),
             ordinals: false,
             verbose: false,
             trace: String::new(),
@@ -102,8 +111,26 @@ impl Stage {
         (member.life, member.healthy, member.ready) = (Life::Alive, true, true);
     }
 
-    /// Members rise, seats elect, members say their load.
+    /// Removals go on: out, then dead and let in again, as its name is free, then forgotten.
+    fn remove(&mut self) {
+        for (node, began) in self.leaves.clone() {
+            let lasted = self.now - began;
+            let Some(member) = self.view.members.get_mut(&node).filter(|_| lasted < self.removal) else {
+                self.view.members.remove(&node);
+                self.leaves.remove(&node);
+                continue;
+            };
+            member.maintenance = lasted < self.removal / 2;
+            if !member.maintenance {
+                member.life = Life::Failed("silent for 1 s".into());
+                (member.ready, member.managed, member.removable) = (false, false, false);
+            }
+        }
+    }
+
+    /// Members leave and rise, seats elect, members say their load.
     fn second(&mut self) {
+        self.remove();
         let due: Vec<_> =
             self.rises.iter().filter(|(_, at)| **at <= self.now).map(|(node, _)| node.clone()).collect();
         for node in due {
@@ -127,7 +154,7 @@ impl Stage {
             let state = self.view.slots.entry(slot).or_default();
             if state.holder.is_none() {
                 let mut fit = self.view.members.iter().filter(|(node, member)| {
-                    member.ready && member.life == Life::Alive && !held.contains(node)
+                    member.ready && member.life == Life::Alive && !member.maintenance && !held.contains(node)
                 });
                 state.holder = fit.next().map(|(node, _)| node.clone());
                 state.epoch = Epoch(state.epoch.0 + u64::from(state.holder.is_some()));
@@ -208,6 +235,10 @@ impl Stage {
             ActionKind::Close { slot } => self.view.open = self.view.open.min(slot.0),
             ActionKind::Start { node, domain, .. } => {
                 self.member(node, domain.as_deref(), Some(key.to_owned()), false);
+                if self.halves {
+                    self.fail(node, "it has no executor");
+                    return Ok(());
+                }
                 let delay = if self.image_exits.is_some() { 3 } else { START_UP };
                 self.rises.insert(node.clone(), self.now + delay);
             }
@@ -215,6 +246,9 @@ impl Stage {
                 return Err(format!("{node} cannot be restarted"));
             }
             ActionKind::Restart { node, .. } => drop(self.rises.insert(node.clone(), self.now + RESTART)),
+            ActionKind::Remove { node } if self.removal > 0 => {
+                self.leaves.entry(node.clone()).or_insert(self.now);
+            }
             ActionKind::Remove { node } => {
                 self.view.members.remove(node);
                 self.rises.remove(node);
@@ -285,6 +319,8 @@ impl understudy_golden::Stage for Stage {
             ["starts"] => self.image_exits = None,
             ["restarts", "off"] => self.view.can_restart = false,
             ["restarts", "fail"] => self.restarts_fail = true,
+            ["halves", word] => self.halves = word == "on",
+            ["removals", seconds] => self.removal = seconds.parse().unwrap(),
             ["ordinals"] => self.ordinals = true,
             ["failover", word] => self.view.failover = word == "begins",
             ["connections", slot, count] => {

@@ -5,6 +5,7 @@ mod bad_input;
 mod credentials;
 mod history;
 mod maintenance;
+mod scaling;
 mod status;
 mod support;
 mod switchover;

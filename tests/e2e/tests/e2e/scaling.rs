@@ -83,6 +83,48 @@ fn a_standby_that_is_lost_is_replaced_once_though_the_leader_dies_meanwhile() ->
     stage.end()
 }
 
+/// The first start dies with its leader and leaves half a member. Nothing is restarted in place, and yet the heir goes on
+/// with this member and makes no other.
+#[test]
+fn a_member_that_a_dead_leader_left_half_made_is_finished_under_its_name() -> Result<()> {
+    let mut plan = plan("half");
+    plan.scaling.as_mut().context("the plan is scaled")?.rules += "restart = false\nbudget = 5\n";
+    let stage = Stage::with("a standby lost, the leader killed, half a member left", plan)?;
+    let deployment = &stage.deployment;
+    let yard = Yard::open(deployment)?;
+    let scalers = Autoscaler::start(deployment, 2)?;
+    let leader = leader(&scalers)?;
+
+    let halves = yard.folder().join("halves");
+    fs::write(&halves, "")?;
+    deployment.node("web-b").kill()?;
+    let known = yard.members()?;
+    let half = wait_until("half a member is there", SOON, || {
+        yard.members().ok()?.difference(&known).next().cloned()
+    })?;
+    wait_until("the loss is told", SOON, || {
+        let output = deployment.understudy(&["scaling", "explain", "--group", "web"]).ok()?;
+        String::from_utf8_lossy(&output.stdout).contains("web-b is broken").then_some(())
+    })?;
+    leader.process.kill9()?;
+    fs::remove_file(&halves)?;
+    let heir = scalers.iter().find(|one| one.name() != leader.name()).context("two were started")?;
+    wait_until("the other leads", SOON, || heir.leads().unwrap_or(false))?;
+    let mut seen = known;
+    let standby = yard.wait_status("a new standby is ready", |status| {
+        seen.extend(yard.members().ok()?);
+        Some(status["groups"][0]["ready_standbys"][0].as_str()?.to_owned())
+    })?;
+    ensure!(standby == half, "{half} was left half made, and {standby} is ready");
+    ensure!(seen.len() == 3, "for one that was lost there came two: {seen:?}");
+    ensure!(yard.calls("made") == [format!("{half} made")], "started: {:?}", yard.calls(""));
+    let left = heir.metric("understudy_repairs_left{group=\"web\"}")?;
+    // The replacement, and that it was ordered once more.
+    ensure!(left == 3.0, "{left} repairs are left of 5");
+    drop((scalers, yard));
+    stage.end()
+}
+
 /// The standby takes over by itself; the dead one is replaced, then removed, and nothing goes on after that.
 #[test]
 fn an_active_that_is_lost_is_replaced_and_removed_for_good() -> Result<()> {
@@ -113,6 +155,44 @@ fn an_active_that_is_lost_is_replaced_and_removed_for_good() -> Result<()> {
         (!String::from_utf8_lossy(&output.stdout).contains("web-a")).then_some(())
     })?;
     drop((yard, scaler));
+    stage.end()
+}
+
+/// Its holder withdraws the addresses while the slot drains, and has lost it when the name server hears of that.
+#[test]
+fn a_slot_that_is_closed_while_the_name_server_is_down_leaves_no_address_behind() -> Result<()> {
+    let stage = Stage::with("N from 2 to 1, the name server down", plan("nodns"))?;
+    let deployment = &stage.deployment;
+    let yard = Yard::open(deployment)?;
+    let scaler = Autoscaler::start(deployment, 1)?.pop().context("one was started")?;
+    wait_until("it leads", SOON, || scaler.leads().unwrap_or(false))?;
+    let scale = |active: &str| {
+        let output =
+            deployment.understudy_as("operator", &["scale", "--group", "web", "--active", active])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+
+    scale("2")?;
+    yard.wait_status("two slots are held and a standby is ready", |status| {
+        let group = &status["groups"][0];
+        let held = group["slots"].as_array()?.iter().filter(|slot| slot["holder"].is_string()).count();
+        (held == 2 && group["ready_standbys"].get(0).is_some()).then_some(())
+    })?;
+    let names = stage.names.as_ref().context("the plan has a name server")?;
+    names.wait_for(&addresses(2)?, SOON)?;
+    let server = deployment.name_server()?;
+    server.process().kill9()?;
+    scale("1")?;
+    yard.wait_status("one slot is left, and web-a holds it", |status| {
+        let slots = status["groups"][0]["slots"].as_array()?;
+        (slots.len() == 1 && slots[0]["holder"] == "web-a").then_some(())
+    })?;
+    let end = Moment::now() + LEASE * 2;
+    wait_until("the lease of the closed slot to be over", SOON, || Moment::now() >= end)?;
+    server.restart()?;
+    names.wait_for(&addresses(1)?, SOON)?;
+    drop((scaler, yard));
     stage.end()
 }
 

@@ -149,6 +149,52 @@ fn a_driver_that_fails_then_hangs_then_lies_is_survived_and_reported() -> Result
     stage.end()
 }
 
+/// The last repair of the hour has failed: that is told on NATS, with the cause, and nothing more is tried until an
+/// operator gives the budget anew.
+#[test]
+fn a_budget_that_is_spent_is_told_and_nothing_is_tried_until_it_is_given_anew() -> Result<()> {
+    let mut plan = plan("budget");
+    let scaling = plan.scaling.as_mut().context("the plan is scaled")?;
+    scaling.rules += "restart = false\nbackoff = \"1s\"\nbackoff_max = \"1s\"\nbudget = 2\n";
+    let stage = Stage::with("a driver that always fails, the repair budget spent", plan)?;
+    let deployment = &stage.deployment;
+    let yard = Yard::open(deployment)?;
+    let scaler = Autoscaler::start(deployment, 1)?.pop().context("one was started")?;
+    wait_until("it leads", SOON, || scaler.leads().unwrap_or(false))?;
+
+    fs::write(yard.folder().join("fails"), "")?;
+    deployment.node("web-b").kill()?;
+    let told = || {
+        let events = stage.events().ok()?.into_iter().filter(|event| event["kind"] == "scaling");
+        let findings =
+            events.flat_map(|event| event["data"]["findings"].as_array().cloned().unwrap_or_default());
+        let budget: Vec<_> = findings.filter(|finding| finding["rule"] == "SCALING_RULE_BUDGET").collect();
+        (!budget.is_empty()).then_some(budget)
+    };
+    let spent = wait_until("the end of the budget is told", SOON, told)?;
+    ensure!(spent[0]["outcome"] == "SCALING_OUTCOME_REFUSED", "{spent:?}");
+    let cause = "it cannot be started: /bin/sh ended with exit status: 3: the quota is spent";
+    ensure!(
+        spent[0]["reason"] == format!("web: 2 replacements in 1 min, stopped; cause: {cause}").as_str(),
+        "{spent:?}"
+    );
+    let turns = || scaler.metric("understudy_decision_seconds_count");
+    let enough = turns()? + 8.0;
+    wait_until("more turns have passed", SOON, || turns().is_ok_and(|turns| turns >= enough))?;
+    ensure!(yard.calls("began").len() == 2, "started: {:?}", yard.calls(""));
+    ensure!(told().is_some_and(|told| told.len() == 1), "told more than once: {:?}", told());
+
+    fs::remove_file(yard.folder().join("fails"))?;
+    let output = deployment.understudy_as("operator", &["scaling", "grant-budget", "--group", "web"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    yard.wait_status("a new standby is ready", |status| {
+        status["groups"][0]["ready_standbys"].get(0).map(drop)
+    })?;
+    ensure!(yard.calls("made").len() == 1, "started: {:?}", yard.calls(""));
+    drop((scaler, yard));
+    stage.end()
+}
+
 /// It says what it would do, neither stands for election nor does anything, and the one that does goes on beside it.
 #[test]
 fn a_dry_run_says_what_it_would_do_and_does_nothing() -> Result<()> {
