@@ -67,13 +67,15 @@ pub(super) fn path(text: &str) -> Vec<Segment> {
     segments
 }
 
-/// Values below these keys are never shown.
-pub(super) const SENSITIVE: &[&str] = &["password", "secret", "key"];
+/// Values at and below these keys are never shown. The environment of a container (`env`) is where images look for
+/// passwords, under names of their own.
+pub(super) const SENSITIVE: &[&str] = &["password", "secret", "key", "env"];
 
-/// Whether the value of `key` is a secret, also where the key is unknown; the name of a file is none.
+/// Whether the value of `key` is a secret, also where the key is unknown or in capitals; the name of a file is none.
 fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
     let named = ["password", "secret"].iter().any(|word| key.contains(word));
-    SENSITIVE.contains(&key) || (named && !key.ends_with("_file"))
+    SENSITIVE.contains(&key.as_str()) || (named && !key.ends_with("_file"))
 }
 
 /// What is shown instead of a secret.

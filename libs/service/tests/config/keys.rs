@@ -229,6 +229,11 @@ fn secrets_are_checked_but_never_shown() {
         told[0].starts_with("understudy.toml:70: realtime.nats_password = (hidden): unknown"),
         "{told:?}"
     );
+    let told = errors(&spoilt("priority = 10", "NATS_PASSWORD = \"hunter2\""), &[]);
+    assert!(
+        told[0].starts_with("understudy.toml:70: realtime.NATS_PASSWORD = (hidden): unknown"),
+        "{told:?}"
+    );
     one("user = \"agent\"\n", "", "understudy.toml:5: nats.password = (hidden): needs nats.user");
     // A syntax error on the very line does not quote it.
     let broken = errors(&spoilt("password = \"hunter2\"", "password = \"hunter2"), &[]);
