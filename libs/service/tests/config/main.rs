@@ -2,6 +2,7 @@
 
 mod environment;
 mod groups;
+mod indices;
 mod keys;
 mod mutations;
 mod scaling;

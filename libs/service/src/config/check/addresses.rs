@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
                 if own.earlier(name.clone(), &key).is_none()
                     && let Some(first) = names.earlier(name.clone(), &key)
                 {
+                    let first = checker.written(&first);
                     checker.refuse(
                         &key,
                         format!("is the name of {first} in another group; a name belongs to one group"),
@@ -48,6 +49,7 @@ fn slot_vips(
         if let Err(message) = usable(vip) {
             checker.refuse(&key, message);
         } else if let Some(first) = seen.earlier(vip.addr(), &key) {
+            let first = checker.written(&first);
             checker.refuse(&key, format!("is the VIP of {first} as well; an address belongs to one slot"));
         } else if config.node.address == Some(vip.addr()) {
             checker.refuse(

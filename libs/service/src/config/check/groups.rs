@@ -79,8 +79,11 @@ fn checks(group: &Group, key: &str, checker: &mut Checker<'_>) {
     for (index, check) in group.checks.iter().enumerate() {
         let key = format!("{key}.check[{index}]");
         if let Some(first) = names.earlier(check.name.clone(), &key) {
-            let message =
-                format!("has the name {:?} of {first}; give each check a name of its own", check.name);
+            let message = format!(
+                "has the name {:?} of {}; give each check a name of its own",
+                check.name,
+                checker.written(&first)
+            );
             checker.refuse(&format!("{key}.name"), message);
         }
         counts(check, &key, checker);
@@ -149,7 +152,8 @@ fn signals(group: &Group, key: &str, checker: &mut Checker<'_>) {
         } else if USUAL.contains(&signal.name.as_str()) {
             checker.refuse(&format!("{key}.name"), "is measured on every host already; give it another name");
         } else if let Some(first) = names.earlier(signal.name.clone(), &key) {
-            checker.refuse(&format!("{key}.name"), format!("is the name of {first} already"));
+            let message = format!("is the name of {} already", checker.written(&first));
+            checker.refuse(&format!("{key}.name"), message);
         }
         if signal.interval < Duration::from_millis(100) || signal.interval > Duration::from_secs(3600) {
             checker.refuse(&format!("{key}.interval"), "must be from 100ms to 1h; 1s is usual");
