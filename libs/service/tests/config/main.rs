@@ -4,6 +4,7 @@ mod environment;
 mod groups;
 mod indices;
 mod keys;
+mod limits;
 mod mutations;
 mod scaling;
 mod template;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use understudy_detection::{FlapConfig, FlapConfigError};
 use understudy_wire::GroupId;
 
 use super::{Checker, Seen};
@@ -37,6 +38,11 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
 fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
     if !(1..=MAX_ACTIVE).contains(&group.active) {
         checker.refuse(&format!("{key}.active"), format!("must be from 1 to {MAX_ACTIVE}"));
+        return;
+    }
+    if group.most_active() > MAX_ACTIVE {
+        let message = format!("must be at most {MAX_ACTIVE}, the most slots that a group can have");
+        checker.refuse(&format!("{key}.scaling.max"), message);
         return;
     }
     if group.standby == 0 && group.scaling.is_none() {
@@ -224,9 +230,23 @@ fn flap(group: &Group, key: &str, checker: &mut Checker<'_>) {
             return;
         }
     }
-    if flap.reuse >= flap.suppress && !checker.doubtful(&[&format!("{key}.flap.suppress")]) {
-        let message =
-            format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress);
-        checker.refuse(&format!("{key}.flap.reuse"), message);
+    if checker.doubtful(&[&format!("{key}.flap.suppress")]) {
+        return;
     }
+    // What detector and executor build of it; they refuse to start with what this refuses. The rule is the same with any
+    // half-life, and one of 0 was told above.
+    let half_life = flap.half_life.max(Duration::from_nanos(1));
+    let message = match FlapConfig::new(half_life, flap.suppress, flap.reuse) {
+        Err(FlapConfigError::Order { .. }) => {
+            format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress)
+        }
+        Err(FlapConfigError::Unreachable(_)) => format!(
+            "must be above {} (a sixteenth of {key}.flap.suppress), since no penalty grows beyond what falls to reuse \
+             within four half-lives, so nothing would ever be damped",
+            flap.suppress / 16.0
+        ),
+        // Refused above, each at its own key.
+        Err(FlapConfigError::NotPositive { .. } | FlapConfigError::Zero(_)) | Ok(_) => return,
+    };
+    checker.refuse(&format!("{key}.flap.reuse"), message);
 }

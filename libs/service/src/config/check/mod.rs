@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display};
 
 use super::{
-    group::SlotConfig,
+    group::{Flap, SlotConfig},
     load::Loading,
     problem::{Origin, Problem},
     schema::{Config, Lease, Nats},
@@ -18,6 +18,7 @@ mod scaling;
 mod template;
 mod timing;
 
+pub use addresses::{MAX_GUARDS, MAX_RECORD_ADDRESSES, MAX_SLOT_NAME};
 pub use timing::{RoundTripTooLong, check_round_trip};
 
 /// Checks the whole and fills in what follows from other keys.
@@ -113,6 +114,9 @@ fn within(key: &str, outer: &str) -> bool {
 
 /// Defaults that can be wrong together with something that is written.
 fn default_of(key: &str) -> Option<String> {
+    if key.ends_with(".flap.reuse") {
+        return Some(Flap::default().reuse.to_string());
+    }
     let (lease, nats) = (Lease::default(), Nats::default());
     let span = match key {
         "lease.interval" => lease.interval,
