@@ -13,7 +13,7 @@ pub const MAX_WINDOW: usize = 1_024;
 const LONGEST_GAP: Duration = Duration::from_secs(3_600);
 
 /// Smallest standard deviation accepted: below it one late timer tick would be certain death.
-const SMALLEST_FLOOR: Duration = Duration::from_micros(1);
+pub const SMALLEST_FLOOR: Duration = Duration::from_micros(1);
 
 const NANOS_PER_MICRO: u64 = 1_000;
 

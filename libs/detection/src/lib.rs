@@ -11,7 +11,7 @@ mod health;
 mod normal;
 mod time;
 
-pub use accrual::{Accrual, AccrualConfig, ConfigError, MAX_WINDOW, Threshold};
+pub use accrual::{Accrual, AccrualConfig, ConfigError, MAX_WINDOW, SMALLEST_FLOOR, Threshold};
 pub use failure_detector::{Change, FailureDetector, FailureDetectorConfig, Standing, TooManyNodes};
 pub use flap::{Flap, FlapConfig, FlapConfigError};
 pub use health::{RiseFall, Transition};

@@ -16,6 +16,10 @@ pub const MAX_ADDRESSES: usize = 32;
 /// First label of the TXT RRset beside a managed name.
 const MARK_LABEL: &str = "_understudy";
 
+/// Most characters of a managed name, its final dot not counted: with [`MARK_LABEL`] and a dot before it, it must still
+/// be a name (253 characters, RFC 1035 section 2.3.4).
+pub const MAX_NAME: usize = 253 - MARK_LABEL.len() - 1;
+
 /// What slot `slot` contributes to the address records of `name`, as of tenure `epoch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
@@ -70,7 +74,9 @@ impl Zone {
         }
         let mark = name.prepend_label(MARK_LABEL).map_err(|_| DnsError::BadName {
             name: text.to_owned(),
-            reason: format!("too long to have {MARK_LABEL} before it (RFC 1035 section 2.3.4)"),
+            reason: format!(
+                "too long to have {MARK_LABEL} before it: at most {MAX_NAME} characters (RFC 1035 section 2.3.4)"
+            ),
         })?;
         Ok((origin, name, mark))
     }
@@ -137,6 +143,15 @@ mod tests {
         assert_eq!(target.mark.to_ascii(), "_understudy.web.ha.test.");
         assert_eq!(target.addresses.len(), 1);
         assert!(zone().target(&desired("ha.test.", &[])).is_ok(), "the origin itself may be managed");
+    }
+
+    #[test]
+    fn a_name_may_be_so_long_that_the_mark_before_it_still_fits() {
+        let longest = format!("{}ha.test", "abcdefgh.".repeat(26));
+        assert_eq!(longest.len(), MAX_NAME);
+        assert!(zone().target(&desired(&longest, &[])).is_ok());
+        let longer = format!("a{longest}");
+        assert!(matches!(zone().target(&desired(&longer, &[])), Err(DnsError::BadName { .. })));
     }
 
     #[test]

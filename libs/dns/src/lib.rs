@@ -30,7 +30,7 @@ mod whereabouts;
 mod zone;
 
 pub use contribution::Contribution;
-pub use desired::{Desired, MAX_ADDRESSES};
+pub use desired::{Desired, MAX_ADDRESSES, MAX_NAME};
 pub use error::{DnsError, KeyProblem, Step};
 pub use lookup::{Family, contributions, resolve};
 pub use update::{Answer, apply};

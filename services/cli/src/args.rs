@@ -282,10 +282,14 @@ pub(crate) struct NatsAuth {
     pub(crate) keys: PathBuf,
 }
 
+/// Longest time that is waited: a longer one is a mistake, and one of ages would end beyond what a clock can show.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// A duration such as `500ms`; a zero one would answer nothing.
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if span.is_zero() => Err("must be longer than 0".to_owned()),
+        Ok(span) if span > LONGEST => Err("must be at most 1h".to_owned()),
         Ok(span) => Ok(span),
         Err(error) => Err(format!("{error}; write it like 500ms or 2s")),
     }
@@ -326,5 +330,13 @@ mod tests {
     fn a_zero_timeout_is_refused() {
         assert!(duration("0s").is_err() && duration("soon").is_err());
         assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn a_timeout_that_no_clock_can_show_is_refused() {
+        assert_eq!(duration("1h"), Ok(LONGEST));
+        for long in ["3601s", "10000000000000000000s", "584000000000years"] {
+            assert!(duration(long).is_err(), "{long}");
+        }
     }
 }

@@ -201,3 +201,16 @@ pub fn describe_all(
     };
     group.slots.iter().enumerate().map(describe).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use understudy_service::config;
+
+    /// Else a configuration would validate with which no executor starts, or whose names are never updated.
+    #[test]
+    fn the_configuration_knows_the_limits_of_gate_and_updater() {
+        assert_eq!(config::MAX_GUARDS, understudy_vip::gate::GUARDS_MAX);
+        assert_eq!(config::MAX_RECORD_ADDRESSES, understudy_dns::MAX_ADDRESSES);
+        assert_eq!(config::MAX_SLOT_NAME, understudy_dns::MAX_NAME);
+    }
+}

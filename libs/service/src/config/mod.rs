@@ -19,7 +19,7 @@ mod types;
 
 pub(crate) use access::warn_if_open;
 pub use access::{Member, SecretError};
-pub use check::{RoundTripTooLong, check_round_trip};
+pub use check::{MAX_GUARDS, MAX_RECORD_ADDRESSES, MAX_SLOT_NAME, RoundTripTooLong, check_round_trip};
 pub use environment::environment;
 pub use group::{
     Check, CheckKind, Flap, Group, Hook, Hooks, ProcessRef, RecordAddress, SignalConfig, SignalSource,

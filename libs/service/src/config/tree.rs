@@ -67,13 +67,15 @@ pub(super) fn path(text: &str) -> Vec<Segment> {
     segments
 }
 
-/// Values below these keys are never shown.
-pub(super) const SENSITIVE: &[&str] = &["password", "secret", "key"];
+/// Values at and below these keys are never shown. The environment of a container (`env`) is where images look for
+/// passwords, under names of their own.
+pub(super) const SENSITIVE: &[&str] = &["password", "secret", "key", "env"];
 
-/// Whether the value of `key` is a secret, also where the key is unknown; the name of a file is none.
+/// Whether the value of `key` is a secret, also where the key is unknown or in capitals; the name of a file is none.
 fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
     let named = ["password", "secret"].iter().any(|word| key.contains(word));
-    SENSITIVE.contains(&key) || (named && !key.ends_with("_file"))
+    SENSITIVE.contains(&key.as_str()) || (named && !key.ends_with("_file"))
 }
 
 /// What is shown instead of a secret.
@@ -103,17 +105,38 @@ impl Tree {
         (root, problems.collect())
     }
 
-    /// The value at `path`, holes not counted.
+    /// The value at `path`, holes counted.
     pub(super) fn find(&self, path: &[Segment]) -> Option<&Self> {
         let Some((first, rest)) = path.split_first() else { return Some(self) };
         let child = match (&self.value, first) {
             (Value::Table(table), Segment::Key(key)) => table.get(key),
-            (Value::List(list), Segment::Index(index)) => {
-                list.iter().filter(|tree| !matches!(tree.value, Value::Hole)).nth(*index)
-            }
+            (Value::List(list), Segment::Index(index)) => list.get(*index),
             _ => None,
         };
         child?.find(rest)
+    }
+
+    /// A path that does not count holes as one that does. What the tree does not have stays as it is.
+    pub(super) fn past_holes(&self, path: &[Segment]) -> Vec<Segment> {
+        let mut here = Some(self);
+        let mut counted = Vec::with_capacity(path.len());
+        for segment in path {
+            let (segment, child) = match (here.map(|tree| &tree.value), segment) {
+                (Some(Value::List(list)), Segment::Index(index)) => {
+                    let mut kept =
+                        list.iter().enumerate().filter(|(_, tree)| !matches!(tree.value, Value::Hole));
+                    match kept.nth(*index) {
+                        Some((at, tree)) => (Segment::Index(at), Some(tree)),
+                        None => (segment.clone(), None),
+                    }
+                }
+                (Some(Value::Table(table)), Segment::Key(key)) => (segment.clone(), table.get(key)),
+                _ => (segment.clone(), None),
+            };
+            counted.push(segment);
+            here = child;
+        }
+        counted
     }
 
     /// Takes out what stands at `path`, holes counted.

@@ -148,6 +148,48 @@ fn timing_that_cannot_work_is_refused() {
         "ping_interval = \"0s\"",
         "understudy.toml:4: nats.ping_interval = \"0s\": must be at least 1ms, the resolution of the timers",
     );
+    // Three times this is no span any more.
+    one(
+        "ping_interval = \"50ms\"",
+        "ping_interval = \"10000000000000000000s\"",
+        "understudy.toml:4: nats.ping_interval = \"10000000000000000000s\": must be at most 10m; failover is a matter of \
+         seconds",
+    );
+}
+
+#[test]
+fn what_no_detector_starts_with_is_refused() {
+    good(&spoilt("window = 200", "window = 1024"), &[]);
+    for window in [1, 1025] {
+        one(
+            "window = 200",
+            &format!("window = {window}"),
+            &format!(
+                "understudy.toml:18: detector.window = {window}: must be from 2 to 1024 heartbeats; 200 is usual"
+            ),
+        );
+    }
+    good(&spoilt("deviation_floor = \"20ms\"", "deviation_floor = \"1us\""), &[]);
+    for floor in ["0s", "999ns"] {
+        one(
+            "deviation_floor = \"20ms\"",
+            &format!("deviation_floor = \"{floor}\""),
+            &format!(
+                "understudy.toml:19: detector.deviation_floor = \"{floor}\": must be at least 1us, else the first late \
+                 heartbeat is infinitely suspicious; a fifth of lease.interval is usual"
+            ),
+        );
+    }
+    good(&spoilt("reuse = 750", "reuse = 126"), &[]);
+    let why = "must be above 125 (a sixteenth of group.web.flap.suppress), since no penalty grows beyond what falls to \
+               reuse within four half-lives, so nothing would ever be damped";
+    one("reuse = 750", "reuse = 125", &format!("understudy.toml:54: group.web.flap.reuse = 125: {why}"));
+    let text = format!("{MINIMAL}[group.web.flap]\nsuppress = 12000\n");
+    let why = why.replace("125", "750");
+    assert_eq!(
+        errors(&text, &[]),
+        [format!("understudy.toml:11: group.web.flap.reuse = 750 (default): {why}")]
+    );
 }
 
 #[test]
@@ -227,6 +269,11 @@ fn secrets_are_checked_but_never_shown() {
     let told = errors(&spoilt("priority = 10", "nats_password = \"hunter2\""), &[]);
     assert!(
         told[0].starts_with("understudy.toml:70: realtime.nats_password = (hidden): unknown"),
+        "{told:?}"
+    );
+    let told = errors(&spoilt("priority = 10", "NATS_PASSWORD = \"hunter2\""), &[]);
+    assert!(
+        told[0].starts_with("understudy.toml:70: realtime.NATS_PASSWORD = (hidden): unknown"),
         "{told:?}"
     );
     one("user = \"agent\"\n", "", "understudy.toml:5: nats.password = (hidden): needs nats.user");

@@ -2,7 +2,9 @@
 
 mod environment;
 mod groups;
+mod indices;
 mod keys;
+mod limits;
 mod mutations;
 mod scaling;
 mod template;

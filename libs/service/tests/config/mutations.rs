@@ -21,6 +21,16 @@ proptest! {
         prop_assert_eq!(config.is_some(), report.errors.is_empty());
     }
 
+    /// Nor does any span, however long.
+    #[test]
+    fn no_span_panics_the_loader(
+        key in "LEASE__(INTERVAL|DURATION|MAX)|NATS__PING_INTERVAL|DETECTOR__DEVIATION_FLOOR|DNS__(TTL|TIMEOUT|RECHECK)|AUTOSCALER__INTERVAL|GROUP__WEB__(FAILBACK|FLAP__HALF_LIFE|CHECK__1__(INTERVAL|TIMEOUT)|HOOKS__PROMOTE__TIMEOUT)",
+        seconds in any::<u64>(),
+    ) {
+        let (config, report) = examine(FULL, &[(&format!("UNDERSTUDY_{key}"), &format!("{seconds}s"))]);
+        prop_assert_eq!(config.is_some(), report.errors.is_empty());
+    }
+
     #[test]
     fn nor_does_any_text_at_all(text in any::<String>()) {
         let (config, report) = examine(&text, &[]);

@@ -102,6 +102,11 @@ fn sizes_that_cannot_be_are_refused() {
         ]
     );
     one(
+        "max = 3",
+        "max = 1001",
+        "understudy.toml:20: group.web.scaling.max = 1001: must be at most 1000, the most slots that a group can have",
+    );
+    one(
         "[[group.web.slot]]\nvips = [\"10.77.0.102/24\"]\n",
         "",
         "understudy.toml:12: group.web.slot = [{...}, {...}]: must have one [[group.web.slot]] for each of the 3 active nodes (scaling.max), \

@@ -100,7 +100,15 @@ fn what_an_engine_cannot_be_told_is_refused() {
         "NAME = \"{node}\"",
         "NAME = \"{nodes}\"",
         &format!(
-            "understudy.toml:43: {TEMPLATE}.workload.env.NAME = \"{{nodes}}\": {{nodes}} stands for nothing; known here: \
+            "understudy.toml:43: {TEMPLATE}.workload.env.NAME = (hidden): a word in braces stands for nothing; known here: \
+             {{cluster}}, {{group}}, {{node}}"
+        ),
+    );
+    one(
+        "\"{cluster}\"",
+        "\"{clusters}\"",
+        &format!(
+            "understudy.toml:40: {TEMPLATE}.labels.org.example.of: {{clusters}} stands for nothing; known here: \
              {{cluster}}, {{group}}, {{node}}"
         ),
     );
@@ -150,6 +158,31 @@ fn what_an_engine_cannot_be_told_is_refused() {
             "understudy.toml:47: {TEMPLATE}.workload.cpus = -1: must be a number of processors, such as 1.5; 0 is no \
              limit"
         ),
+    );
+}
+
+#[test]
+fn what_a_container_is_told_is_never_shown() {
+    let env = "env = { MODE = \"member\", NAME = \"{node}\", LIST = \"{\\\"a\\\": {}}\" }";
+    let place = format!("understudy.toml:43: {TEMPLATE}.workload");
+    one(
+        env,
+        "env = { PGPASS = 4711 }",
+        &format!("{place}.env.PGPASS = (hidden): must be a string in quotes"),
+    );
+    one(env, "env = [\"PGPASS=hunter2\"]", &format!("{place}.env = (hidden): must be a table"));
+    let misspelt = errors(&SCALED.replacen(env, "environment = \"PGPASS=hunter2\"", 1), &[]);
+    assert!(
+        misspelt[0].starts_with(&format!("{place}.environment = (hidden): unknown key; known")),
+        "{misspelt:?}"
+    );
+    let variable = "UNDERSTUDY_GROUP__WEB__SCALING__TEMPLATE__WORKLOAD__ENV";
+    assert_eq!(
+        errors(SCALED, &[(variable, "hunter2")]),
+        [format!(
+            "environment variable {variable}: {TEMPLATE}.workload.env = (hidden): must be key=value pairs with commas \
+             between them"
+        )]
     );
 }
 

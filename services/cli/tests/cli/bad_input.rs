@@ -49,6 +49,8 @@ fn wrong_usage_exits_with_2() {
         &["maintenance", "on", "--group", "web", "--node", "a b"],
         &["events", "--last", "0"],
         &["status", "--timeout", "0s"],
+        &["status", "--timeout", "10000000000000000000s"],
+        &["events", "--timeout", "10000000000000000000s"],
         &["completions", "tcsh"],
         &["nonsense"],
     ] {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use understudy_detection::{FlapConfig, FlapConfigError};
 use understudy_wire::GroupId;
 
 use super::{Checker, Seen};
@@ -37,6 +38,11 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
 fn sizes(name: &GroupId, group: &Group, key: &str, checker: &mut Checker<'_>) {
     if !(1..=MAX_ACTIVE).contains(&group.active) {
         checker.refuse(&format!("{key}.active"), format!("must be from 1 to {MAX_ACTIVE}"));
+        return;
+    }
+    if group.most_active() > MAX_ACTIVE {
+        let message = format!("must be at most {MAX_ACTIVE}, the most slots that a group can have");
+        checker.refuse(&format!("{key}.scaling.max"), message);
         return;
     }
     if group.standby == 0 && group.scaling.is_none() {
@@ -79,8 +85,11 @@ fn checks(group: &Group, key: &str, checker: &mut Checker<'_>) {
     for (index, check) in group.checks.iter().enumerate() {
         let key = format!("{key}.check[{index}]");
         if let Some(first) = names.earlier(check.name.clone(), &key) {
-            let message =
-                format!("has the name {:?} of {first}; give each check a name of its own", check.name);
+            let message = format!(
+                "has the name {:?} of {}; give each check a name of its own",
+                check.name,
+                checker.written(&first)
+            );
             checker.refuse(&format!("{key}.name"), message);
         }
         counts(check, &key, checker);
@@ -149,7 +158,8 @@ fn signals(group: &Group, key: &str, checker: &mut Checker<'_>) {
         } else if USUAL.contains(&signal.name.as_str()) {
             checker.refuse(&format!("{key}.name"), "is measured on every host already; give it another name");
         } else if let Some(first) = names.earlier(signal.name.clone(), &key) {
-            checker.refuse(&format!("{key}.name"), format!("is the name of {first} already"));
+            let message = format!("is the name of {} already", checker.written(&first));
+            checker.refuse(&format!("{key}.name"), message);
         }
         if signal.interval < Duration::from_millis(100) || signal.interval > Duration::from_secs(3600) {
             checker.refuse(&format!("{key}.interval"), "must be from 100ms to 1h; 1s is usual");
@@ -220,9 +230,23 @@ fn flap(group: &Group, key: &str, checker: &mut Checker<'_>) {
             return;
         }
     }
-    if flap.reuse >= flap.suppress && !checker.doubtful(&[&format!("{key}.flap.suppress")]) {
-        let message =
-            format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress);
-        checker.refuse(&format!("{key}.flap.reuse"), message);
+    if checker.doubtful(&[&format!("{key}.flap.suppress")]) {
+        return;
     }
+    // What detector and executor build of it; they refuse to start with what this refuses. The rule is the same with any
+    // half-life, and one of 0 was told above.
+    let half_life = flap.half_life.max(Duration::from_nanos(1));
+    let message = match FlapConfig::new(half_life, flap.suppress, flap.reuse) {
+        Err(FlapConfigError::Order { .. }) => {
+            format!("must be below {key}.flap.suppress ({}), else nothing is ever damped", flap.suppress)
+        }
+        Err(FlapConfigError::Unreachable(_)) => format!(
+            "must be above {} (a sixteenth of {key}.flap.suppress), since no penalty grows beyond what falls to reuse \
+             within four half-lives, so nothing would ever be damped",
+            flap.suppress / 16.0
+        ),
+        // Refused above, each at its own key.
+        Err(FlapConfigError::NotPositive { .. } | FlapConfigError::Zero(_)) | Ok(_) => return,
+    };
+    checker.refuse(&format!("{key}.flap.reuse"), message);
 }

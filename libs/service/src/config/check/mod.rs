@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt::Display};
 
 use super::{
-    group::SlotConfig,
+    group::{Flap, SlotConfig},
     load::Loading,
     problem::{Origin, Problem},
     schema::{Config, Lease, Nats},
-    tree::path,
+    tree::{Path, path},
 };
 
 mod addresses;
@@ -18,6 +18,7 @@ mod scaling;
 mod template;
 mod timing;
 
+pub use addresses::{MAX_GUARDS, MAX_RECORD_ADDRESSES, MAX_SLOT_NAME};
 pub use timing::{RoundTripTooLong, check_round_trip};
 
 /// Checks the whole and fills in what follows from other keys.
@@ -64,20 +65,34 @@ impl Checker<'_> {
 
     /// Whether one of `keys` was refused before, so that its value here is not what was written.
     fn doubtful(&self, keys: &[&str]) -> bool {
+        let keys: Vec<_> = keys.iter().map(|key| self.written(key)).collect();
         let related = |broken: &String| keys.iter().any(|key| within(broken, key) || within(key, broken));
         self.loading.broken.iter().any(related)
+    }
+
+    /// `key` with the indices of the file. The checks count elements as the schema has them, without those that were
+    /// refused and taken out; `broken` counts these too, as people do.
+    fn written(&self, key: &str) -> String {
+        if self.loading.broken.is_empty() {
+            return key.to_owned();
+        }
+        let counted = path(key);
+        let written = self.loading.tree.past_holes(&counted);
+        // Else as it is: names of labels may hold dots and brackets, which a path does not keep.
+        if written == counted { key.to_owned() } else { Path(&written).to_string() }
     }
 
     fn problem(&self, key: &str, message: &dyn Display) -> Option<Problem> {
         if self.doubtful(&[key]) {
             return None;
         }
-        let path = path(key);
+        let key = self.written(key);
+        let path = path(&key);
         let (origin, value) = match self.loading.tree.find(&path) {
             Some(tree) => (tree.origin.clone(), tree.shown(&path)),
-            None => (self.nearest(key), default_of(key).map(|value| format!("{value} (default)"))),
+            None => (self.nearest(&key), default_of(&key).map(|value| format!("{value} (default)"))),
         };
-        Some(Problem { origin, key: key.to_owned(), value, message: message.to_string() })
+        Some(Problem { origin, key, value, message: message.to_string() })
     }
 
     /// Place of the table that lacks the key, else the file as a whole.
@@ -99,6 +114,9 @@ fn within(key: &str, outer: &str) -> bool {
 
 /// Defaults that can be wrong together with something that is written.
 fn default_of(key: &str) -> Option<String> {
+    if key.ends_with(".flap.reuse") {
+        return Some(Flap::default().reuse.to_string());
+    }
     let (lease, nats) = (Lease::default(), Nats::default());
     let span = match key {
         "lease.interval" => lease.interval,

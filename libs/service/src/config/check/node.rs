@@ -1,9 +1,14 @@
 //! This node, and whether it fits its group.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use understudy_wire::StandbyKind;
 
-use super::Checker;
-use crate::config::{group::Group, schema::Config};
+use super::{Checker, addresses::means_nothing_elsewhere};
+use crate::config::{
+    group::{Group, RecordAddress},
+    schema::Config,
+};
 
 /// Longest interface name (IFNAMSIZ of the kernel without its NUL).
 const MAX_INTERFACE: usize = 15;
@@ -38,8 +43,8 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
             );
         }
     }
-    if node.address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
-        checker.refuse("node.address", "must be an address of this node that clients can reach");
+    if let Some(address) = node.address {
+        own_address(config, address, checker);
     }
     if !(1..=MAX_SOCKET).contains(&node.socket.as_os_str().len()) {
         checker.refuse(
@@ -55,6 +60,28 @@ pub(super) fn check(config: &Config, checker: &mut Checker<'_>) {
             "node.labels",
             format!("must be at most {MAX_LABELS} labels, since they travel with heartbeats"),
         );
+    }
+}
+
+fn own_address(config: &Config, address: IpAddr, checker: &mut Checker<'_>) {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || broadcast {
+        checker.refuse("node.address", "must be an address of this node that clients can reach");
+    }
+    let follows = |group: &Group| {
+        let mut named = group.slots.iter().filter(|slot| !slot.names.is_empty());
+        named.any(|slot| slot.record_address() == RecordAddress::Node)
+    };
+    if means_nothing_elsewhere(address)
+        && let Some((name, group)) = config.own_group()
+        && follows(group)
+        && !checker.doubtful(&["node.group", &format!("group.{name}.slot")])
+    {
+        let message = format!(
+            "is link-local, which means nothing in records, and names of group {name} follow the node: use another \
+             address"
+        );
+        checker.refuse("node.address", message);
     }
 }
 

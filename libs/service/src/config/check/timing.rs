@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
+use understudy_detection::{MAX_WINDOW, SMALLEST_FLOOR};
 
 use super::Checker;
 use crate::config::schema::Config;
@@ -15,9 +16,6 @@ const MAX_SPAN: Duration = Duration::from_secs(600);
 
 /// From this rate error on a clock is broken; crystals are off by 0.01 %.
 const MAX_DRIFT: f64 = 0.1;
-
-/// Largest window of the accrual detector.
-const MAX_WINDOW: usize = 10_000;
 
 /// The lease is too short for the network it runs on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,8 +100,10 @@ fn relations(config: &Config, checker: &mut Checker<'_>) {
         );
         checker.refuse("lease.duration", message);
     }
-    // Two to three pings until a hung server is noticed.
-    if config.nats.ping_interval * 3 > lease.duration && !checker.doubtful(&["nats.ping_interval"]) {
+    // Two to three pings until a hung server is noticed. The span itself may have been refused, and be of any length.
+    if config.nats.ping_interval.saturating_mul(3) > lease.duration
+        && !checker.doubtful(&["nats.ping_interval"])
+    {
         let message = format!(
             "should be at most a third of lease.duration ({}): a hung NATS server is noticed after up to three pings, \
              and until then the direct path alone carries the lease",
@@ -146,10 +146,14 @@ fn suspicion(config: &Config, checker: &mut Checker<'_>) {
     if !(2..=MAX_WINDOW).contains(&detector.window) {
         checker.refuse("detector.window", format!("must be from 2 to {MAX_WINDOW} heartbeats; 200 is usual"));
     }
-    if detector.deviation_floor.is_some_and(|floor| floor.is_zero()) {
+    if detector.deviation_floor.is_some_and(|floor| floor < SMALLEST_FLOOR) {
         checker.refuse(
             "detector.deviation_floor",
-            "must be above 0, else the first late heartbeat is infinitely suspicious",
+            format!(
+                "must be at least {}, else the first late heartbeat is infinitely suspicious; a fifth of lease.interval \
+                 is usual",
+                format_duration(SMALLEST_FLOOR)
+            ),
         );
     }
 }
