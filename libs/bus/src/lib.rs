@@ -5,6 +5,7 @@
 //! server and each peer has a task of its own, so that a hung one never holds up another.
 
 mod backoff;
+mod causes;
 pub mod counters;
 pub mod direct;
 pub mod events;

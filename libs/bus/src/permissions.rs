@@ -116,7 +116,9 @@ impl Names<'_> {
                 ]),
             ]
             .concat(),
-            Identity::Detector(seat) => self.heard_by_detectors(*seat),
+            Identity::Detector(seat) => {
+                [self.heard_by_detectors(*seat), self.all(&["command.*.maintenance"])].concat()
+            }
             Identity::Observer => self.heard_by_detectors(0),
             Identity::Autoscaler(group, node) => [
                 vec![self.one(&Subject::Grant(group.clone(), node.clone()))],
@@ -129,13 +131,7 @@ impl Names<'_> {
     }
 
     fn heard_by_detectors(&self, seat: u8) -> Vec<String> {
-        self.all(&[
-            "heartbeat.*.*",
-            "release.*.*",
-            &format!("seat.{seat}"),
-            "command.*.status",
-            "command.*.maintenance",
-        ])
+        self.all(&["heartbeat.*.*", "release.*.*", &format!("seat.{seat}"), "command.*.status"])
     }
 
     /// What may be seen by everybody who may look. No grants and releases, so that there is nothing to replay, and no

@@ -36,7 +36,8 @@ impl Session {
         }
         let left = until.saturating_duration_since(Instant::now());
         if self.seats(&replies) <= seats / 2 && !left.is_zero() {
-            replies.extend(self.ask(left, seats).await?);
+            // Not so many answers, but so many seats: observers answer as well.
+            replies.extend(self.ask(left, MOST).await?);
         }
         if replies.is_empty() {
             let limit = self.timeout;

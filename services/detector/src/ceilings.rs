@@ -1,6 +1,6 @@
 //! Epoch ceilings in JetStream (rule R6b). Each slot has one task that reads and raises; the loop only hears of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use understudy_bus::Store;
@@ -70,7 +70,9 @@ async fn keep(
     let found = loop {
         match store.ceiling(&group, slot).await {
             Ok(found) => break found,
-            Err(error) => tracing::debug!(%group, %slot, %error, "the ceiling cannot be read yet"),
+            Err(error) => {
+                tracing::debug!(%group, %slot, error = &error as &dyn Error, "the ceiling cannot be read yet");
+            }
         }
         tokio::time::sleep(RETRY).await;
     };
@@ -92,7 +94,7 @@ async fn keep(
                 target = *wanted.borrow_and_update();
             }
             Err(error) => {
-                tracing::warn!(%group, %slot, to = %target, %error, "the ceiling cannot be raised; tries go on");
+                tracing::warn!(%group, %slot, to = %target, error = &error as &dyn Error, "the ceiling cannot be raised; tries go on");
                 tokio::time::sleep(RETRY).await;
             }
         }

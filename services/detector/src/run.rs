@@ -9,7 +9,7 @@ use tokio::{
 };
 use understudy_bus::{
     EventLog, Nats, Store,
-    nats::Subscription,
+    nats::{Received, Subscription},
     paths::{FromNode, SeatOptions, SeatPaths},
     queue,
     store::{Maintenance, Sizes},
@@ -46,7 +46,8 @@ struct Inputs {
     raised: Option<mpsc::Receiver<Raised>>,
     presence: Subscription<v1::Presence>,
     status: Subscription<v1::StatusRequest>,
-    maintenance_asked: Subscription<v1::MaintenanceRequest>,
+    /// An observer is asked nothing that it cannot store.
+    maintenance_asked: Option<Subscription<v1::MaintenanceRequest>>,
     maintenance: watch::Receiver<Option<Maintenance>>,
     sizes: watch::Receiver<Option<Sizes>>,
 }
@@ -68,8 +69,10 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
         if number == 0 { format!("observer/{}", frame.instance) } else { format!("detector/{number}") };
     let nats = understudy_service::nats::connect(&config, &source).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
-    let store = Arc::new(Store::start(&nats));
-    let events = Arc::new(EventLog::start(&nats, source));
+    // An observer may not make streams, nor write what is stored: it looks.
+    let store = Arc::new(if seat.is_some() { Store::start(&nats) } else { Store::open(&nats) });
+    let events =
+        Arc::new(if seat.is_some() { EventLog::start(&nats, source) } else { EventLog::open(&nats, source) });
     let incarnation = clock::now().0;
     let tls = access::direct_server(&config)?;
     let listener = TcpListener::bind(config.detector.listen)
@@ -91,7 +94,10 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
         raised,
         presence: nats.subscribe(&format!("seat.{number}")).await?,
         status: nats.subscribe("command.*.status").await?,
-        maintenance_asked: nats.subscribe_shared("command.*.maintenance", "detectors").await?,
+        maintenance_asked: match seat {
+            Some(_) => Some(nats.subscribe_shared("command.*.maintenance", "detectors").await?),
+            None => None,
+        },
         maintenance: store.watch_maintenance(),
         sizes: store.watch_sizes(config.scaled_groups()),
     };
@@ -150,7 +156,7 @@ async fn serve(
                     nats.respond(reply, &detector.status());
                 }
             }
-            Some(received) = inputs.maintenance_asked.next() => {
+            Some(received) = asked(&mut inputs.maintenance_asked) => {
                 commands::set_maintenance(nats, store, events, received);
             }
             Ok(()) = inputs.maintenance.changed() => {
@@ -174,6 +180,15 @@ async fn serve(
 async fn next(raised: &mut Option<mpsc::Receiver<Raised>>) -> Option<Raised> {
     match raised {
         Some(raised) => raised.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn asked(
+    requests: &mut Option<Subscription<v1::MaintenanceRequest>>,
+) -> Option<Received<v1::MaintenanceRequest>> {
+    match requests {
+        Some(requests) => requests.next().await,
         None => std::future::pending().await,
     }
 }

@@ -21,7 +21,7 @@ use understudy_wire::{
 };
 
 use super::{INBOUND_QUEUE, endpoint, outbox::Outbox};
-use crate::{Counters, Tls, backoff::Backoff, grpc::direct_client, queue, quiet::Quiet};
+use crate::{Counters, Tls, backoff::Backoff, causes::causes, grpc::direct_client, queue, quiet::Quiet};
 
 /// For one attempt, name lookup included: a detector that needs longer is no use for a lease of 300 ms.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -183,17 +183,6 @@ fn connector() -> HttpConnector {
     connector.set_nodelay(true);
     connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     connector
-}
-
-/// An error with its causes: the client's own text is only "transport error".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What one link's task owns.

@@ -22,7 +22,9 @@ use understudy_wire::{
 };
 
 use super::{EVENTS, peer};
-use crate::{grpc::node_link_client::NodeLinkClient as Client, jetstream::Task, quiet::Quiet};
+use crate::{
+    causes::causes, grpc::node_link_client::NodeLinkClient as Client, jetstream::Task, quiet::Quiet,
+};
 
 /// Between two attempts; the socket is local, an attempt costs microseconds.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -100,7 +102,7 @@ impl Link {
         let channel = timeout(ANSWER_TIMEOUT, connecting)
             .await
             .map_err(late)?
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| Status::unavailable(causes(&error)))?;
         let mut client = Client::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);

@@ -2,7 +2,10 @@
 
 use std::{
     fs, future, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
@@ -39,6 +42,9 @@ pub enum LinkError {
     /// Something else lies where the socket belongs.
     #[error("{0}: exists and is not a socket")]
     NotASocket(PathBuf),
+    /// Another publisher serves it. Two of one node would outbid each other's heartbeats.
+    #[error("{0}: another publisher serves it")]
+    InUse(PathBuf),
     /// A step on the file system failed.
     #[error("{step} {path}")]
     File {
@@ -67,19 +73,29 @@ pub enum LinkEvent {
 pub struct NodeLinkServer {
     state: watch::Sender<PublisherState>,
     path: PathBuf,
+    /// Of the file: device and inode.
+    own: Option<(u64, u64)>,
     _stop: DropGuard,
 }
 
 impl Drop for NodeLinkServer {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // A file that somebody else has put there meanwhile is his.
+        if self.own.is_some() && self.own == inode(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn listen(path: &Path) -> Result<UnixListener, LinkError> {
     let failed = |step| move |cause| LinkError::File { step, path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(LinkError::NotASocket(path.to_owned())),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(LinkError::InUse(path.to_owned())),
         // Left behind by an earlier process: the kernel never removes it.
         Ok(_) => fs::remove_file(path).map_err(failed("removing the old socket"))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -122,7 +138,8 @@ impl NodeLinkServer {
                 tracing::error!(%error, "node.sock: server ended");
             }
         });
-        Ok((Self { state, path: path.to_owned(), _stop: stop.drop_guard() }, receiver))
+        let own = inode(path);
+        Ok((Self { state, path: path.to_owned(), own, _stop: stop.drop_guard() }, receiver))
     }
 
     /// Sends the publisher's state; one that was not sent yet is replaced.

@@ -123,6 +123,22 @@ async fn a_second_executor_is_refused_while_the_first_lives() {
 }
 
 #[tokio::test]
+async fn a_second_publisher_is_refused_while_the_first_lives() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("node.sock");
+    let (first, _events) = NodeLinkServer::serve(&path).unwrap();
+    let Err(LinkError::InUse(refused)) = NodeLinkServer::serve(&path) else { panic!("not refused") };
+    assert_eq!(refused, path);
+    assert!(path.exists(), "the first one's socket is left alone");
+
+    // Somebody else's file stays when the first one ends.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "precious").unwrap();
+    drop(first);
+    assert!(path.exists());
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_socket_is_not_removed() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("node.sock");

@@ -89,11 +89,9 @@ struct Listed {
 
 async fn list(session: &Session, group: Option<&GroupId>, json: bool) -> anyhow::Result<u8> {
     let store = Store::open(&session.nats);
-    let mut watched = store.watch_maintenance();
     let limit = session.timeout;
-    let set = timeout(limit, watched.wait_for(Option::is_some)).await;
-    let set = set.ok().and_then(Result::ok).and_then(|set| set.clone());
-    let set = set.with_context(|| format!("JetStream does not give the list within {limit:?}"))?;
+    let read = timeout(limit, store.maintenance()).await;
+    let set = read.with_context(|| format!("JetStream does not give the list within {limit:?}"))??;
     let wanted = set.into_iter().filter(|(of, _)| group.is_none_or(|group| group == of));
     let listed: Vec<_> = wanted.map(|(group, node)| Listed { group, node }).collect();
     if json {

@@ -63,6 +63,10 @@ async fn ask(
     let reply: ScalingReply = match session.nats.request(&subject, &request, limit).await {
         Ok(reply) => reply,
         Err(RequestError::NoResponders(_)) => bail!("no autoscaler is connected to NATS"),
+        Err(RequestError::Timeout { .. }) if request.steer.is_some() => bail!(
+            "no autoscaler answered within {limit:?}: none leads, or it is stored and its answer is late; see \
+             `understudy scaling explain --group {group}`"
+        ),
         Err(RequestError::Timeout { .. }) => bail!("no autoscaler leads: none answered within {limit:?}"),
         Err(error) => return Err(error.into()),
     };
@@ -96,7 +100,14 @@ fn steering(stored: Option<&ScalingSteering>) -> String {
 /// The last decisions that were told, then the one of now, where an autoscaler leads.
 async fn explain(session: &Session, args: &Explain) -> anyhow::Result<u8> {
     let log = EventLog::open(&session.nats, "cli");
-    let stored = log.read(From::Last(HISTORY), Some(&args.group)).await?;
+    let stored = match args.last {
+        0 => Vec::new(),
+        // The leader can be asked all the same.
+        _ => log.read(From::Last(HISTORY), Some(&args.group)).await.unwrap_or_else(|error| {
+            eprintln!("warning: no earlier decisions: {:#}", anyhow::Error::new(error));
+            Vec::new()
+        }),
+    };
     let told: Vec<_> = stored.iter().filter(|event| event.kind() == ScalingDecided::KIND).collect();
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
     for event in &told[told.len().saturating_sub(last)..] {
