@@ -11,6 +11,7 @@ use tokio::{
 use understudy_bus::{
     EventLog, Nats, NatsState, Store,
     nats::{Received, Subscription},
+    paths::{own_heartbeat, own_presence},
     store::{Maintenance, Sizes},
 };
 use understudy_scaling::{GroupMemory, Memory};
@@ -19,7 +20,7 @@ use understudy_service::{
     clock::{self, Alarm},
     config::Config,
 };
-use understudy_wire::{GroupId, Heartbeat, NodeId, Subject, v1};
+use understudy_wire::{GroupId, NodeId, Subject, v1};
 
 use crate::{
     autoscaler::{Autoscaler, Left, Parts},
@@ -193,14 +194,14 @@ async fn serve(
             }
             Some((term, left)) = inputs.taken.recv() => begin(&mut autoscaler, term, left),
             Some(received) = inputs.heartbeats.next() => {
-                hear(&mut autoscaler, received);
+                hear(&mut autoscaler, &tools.nats, received);
                 for _ in 1..BATCH {
                     let Some(received) = inputs.heartbeats.try_next() else { break };
-                    hear(&mut autoscaler, received);
+                    hear(&mut autoscaler, &tools.nats, received);
                 }
             }
             Some(received) = inputs.presence.next() => {
-                if let Ok(presence) = received.message {
+                if let Some(presence) = own_presence(&tools.nats, received) {
                     autoscaler.book().presence(clock::now(), &presence);
                 }
             }
@@ -232,12 +233,9 @@ async fn serve(
     }
 }
 
-fn hear(autoscaler: &mut Autoscaler, received: Received<v1::Heartbeat>) {
-    // Bad ones are counted by the bus.
-    let Some(heartbeat) = received.message.ok().and_then(|raw| Heartbeat::try_from(raw).ok()) else { return };
-    // Who may publish it is settled by the subject.
-    let own = Subject::Heartbeat(heartbeat.group.clone(), heartbeat.node.clone());
-    if received.subject == own && autoscaler.book().heartbeat(clock::now(), heartbeat) {
+fn hear(autoscaler: &mut Autoscaler, nats: &Nats, received: Received<v1::Heartbeat>) {
+    let Some(heartbeat) = own_heartbeat(nats, received) else { return };
+    if autoscaler.book().heartbeat(clock::now(), heartbeat) {
         autoscaler.hurry();
     }
 }

@@ -25,3 +25,16 @@ pub fn own_heartbeat(nats: &Nats, received: Received<v1::Heartbeat>) -> Option<H
     let named = (&heartbeat.cluster, &heartbeat.group, &heartbeat.node);
     direct::is_from(named, nats.cluster(), &(group, node), nats.counters()).then_some(heartbeat)
 }
+
+/// Where a detector says that it is, held against its subject: a seat's credential speaks for that seat only. `None` for
+/// anything else, which is counted.
+pub fn own_presence(nats: &Nats, received: Received<v1::Presence>) -> Option<v1::Presence> {
+    let Subject::Detector(seat) = received.subject else { return None };
+    // Counted where it was decoded.
+    let presence = received.message.ok()?;
+    let own = presence.seat == u32::from(seat);
+    if !own {
+        nats.counters().wrong_name.add(1);
+    }
+    own.then_some(presence)
+}

@@ -14,6 +14,7 @@ use understudy_wire::{
     v1::{self, seat_message::Message},
 };
 
+use super::own_presence;
 use crate::{
     Counters, Nats, Tls,
     direct::{DirectClient, INBOUND_QUEUE},
@@ -207,7 +208,7 @@ impl Intake {
 
     async fn presence(self: Arc<Self>, mut subscription: Subscription<v1::Presence>) {
         while let Some(received) = subscription.next().await {
-            if let Ok(presence) = received.message {
+            if let Some(presence) = own_presence(&self.nats, received) {
                 self.take(v1::SeatMessage { message: Some(Message::Presence(presence)) });
             }
         }
