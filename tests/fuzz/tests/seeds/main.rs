@@ -26,6 +26,7 @@ fn seeds(target: &str) -> Vec<Seed> {
         "event" => texts::events(),
         "config" => texts::configurations(),
         "load" => texts::loads(),
+        "metric" => texts::metrics(),
         "store" => texts::values(),
         "exec_check" => texts::outputs(),
         "http_check" => network::http(),

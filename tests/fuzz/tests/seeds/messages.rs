@@ -268,7 +268,18 @@ pub(crate) fn commands() -> Vec<Seed> {
     };
     let nodes = vec![v1::NodeStatus { node, phi: 0.5, details: Some(details()), ..Default::default() }];
     let groups = vec![v1::GroupStatus { group, active: 1, standby: 1, slots: vec![slot], nodes }];
+    let scale = |request: &str, steer| v1::ScalingRequest {
+        group: "web".into(),
+        by: "ops".into(),
+        request: request.into(),
+        steer: Some(steer),
+    };
+    let size = v1::ScalingSize { active: Some(3), standby: Some(2) };
+    let scaled = v1::ScalingReply { accepted: true, ..Default::default() };
     vec![
+        ("scale", command(8, scale("1", v1::scaling_request::Steer::Size(size)).encode_to_vec())),
+        ("pause", command(8, scale("2", v1::scaling_request::Steer::Pause(true)).encode_to_vec())),
+        ("scaled", command(9, scaled.encode_to_vec())),
         ("switchover", command(0, switchover.encode_to_vec())),
         ("maintenance", command(1, maintenance.encode_to_vec())),
         ("hello", command(2, hello().encode_to_vec())),

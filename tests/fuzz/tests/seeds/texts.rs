@@ -39,6 +39,46 @@ fn step() -> v1::Step {
     }
 }
 
+fn decided() -> v1::ScalingDecided {
+    let action = |key: &str, kind| v1::ScalingAction { key: key.into(), kind: Some(kind) };
+    let start = v1::ScalingStart { node: "web-4".into(), domain: "r1".into(), ..Default::default() };
+    let reading = v1::ScalingReading {
+        signal: "cpu".into(),
+        target: 0.5,
+        mean: 0.75,
+        heard: 2,
+        missing: vec!["web-3 says nothing".into()],
+        demand: 3.0,
+        want: 3,
+    };
+    v1::ScalingDecided {
+        group: "web".into(),
+        leader: "scaler-1".into(),
+        epoch: 17,
+        inputs: Some(v1::ScalingInputs {
+            open: 2,
+            serving: 2,
+            min: 1,
+            max: 3,
+            broken: vec!["web-3: image exits with 127".into()],
+            vacant: vec![1],
+            readings: vec![reading],
+            forecast: Some(2.5),
+            wish: 3,
+            ..Default::default()
+        }),
+        findings: vec![v1::ScalingFinding {
+            rule: v1::ScalingRule::ScaleOut.into(),
+            outcome: v1::ScalingOutcome::Acted.into(),
+            reason: "N from 2 to 3 is wanted".into(),
+            actions: vec![
+                action("web/open/2/0", v1::scaling_action::Kind::Open(2)),
+                action("web/fill/web-4", v1::scaling_action::Kind::Start(start)),
+            ],
+        }],
+    }
+}
+
 fn takeover() -> v1::Takeover {
     v1::Takeover {
         group: "web".into(),
@@ -92,6 +132,7 @@ pub(crate) fn events() -> Vec<Seed> {
         ("maintenance", event(&maintenance)),
         ("switchover", event(&switchover)),
         ("seat", event(&seat)),
+        ("scaling", event(&decided())),
     ]
 }
 
@@ -110,6 +151,12 @@ pub(crate) fn configurations() -> Vec<Seed> {
         ("environment", format!("{MINIMAL}\n{environment}").into()),
         ("broken", MINIMAL.replace("10.77.0.100/24", "10.77.0.100").into()),
     ]
+}
+
+pub(crate) fn metrics() -> Vec<Seed> {
+    let page = "# TYPE in_flight gauge\nin_flight{path=\"/a}b\"} 3 1700000000\n\
+                in_flight{path=\"/c\"} 4.5 # {trace=\"1\"} 1\nin_flight_total 9\nin_flight NaN\n";
+    vec![("page", format!("in_flight\0{page}").into())]
 }
 
 pub(crate) fn loads() -> Vec<Seed> {
@@ -148,8 +195,14 @@ pub(crate) fn values() -> Vec<Seed> {
         ("highest-ceiling", format!("\0{}", u64::MAX).into()),
         ("maintenance", b"\x01[[\"web\",\"web-a\"],[\"web\",\"web-b\"]]".into()),
         ("nobody", b"\x01[]".into()),
+        ("size", b"\x02{\"serving\":2,\"open\":3}".into()),
+        ("memory", MEMORY.into()),
     ]
 }
+
+const MEMORY: &[u8] = b"\x03{\"groups\":{\"web\":{\"repairs\":[{\"age_ms\":60000,\"root\":\"web-1\",\"node\":\"web-1\",\
+                        \"incarnation\":7,\"restart\":true,\"cause\":\"disk gone\"}],\"roots\":{\"web-4\":\"web-1\"},\
+                        \"replaced\":{\"web-1\":7}}}}";
 
 pub(crate) fn outputs() -> Vec<Seed> {
     let lines = [&[0, 1][..], &piece(b"lag is 40 s\n"), &piece(b"too much\n")].concat();
