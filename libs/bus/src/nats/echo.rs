@@ -51,17 +51,18 @@ async fn watch_echoes(
         let over = missing.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
-            echo = echoes.next() => {
-                if echo.is_none() {
-                    return;
-                }
-                (heard, missing) = (true, None);
-            }
+            // First, or the news of a connection would undo what was heard over it: it may come no earlier to this task.
             changed = state.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 (heard, missing) = (false, None);
+            }
+            echo = echoes.next() => {
+                if echo.is_none() {
+                    return;
+                }
+                (heard, missing) = (true, None);
             }
             changed = sent.changed() => {
                 if changed.is_err() {
