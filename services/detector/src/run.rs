@@ -9,7 +9,7 @@ use tokio::{
 };
 use understudy_bus::{
     EventLog, Nats, Store,
-    nats::{Received, Subscription},
+    nats::Subscription,
     paths::{FromNode, SeatOptions, SeatPaths},
     queue,
     store::{Maintenance, Sizes},
@@ -150,13 +150,13 @@ async fn serve(
             }
             () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled() => return,
-            Some(raised) = next(&mut inputs.raised) => detector.raised(&raised),
+            Some(raised) = async { inputs.raised.as_mut()?.recv().await } => detector.raised(&raised),
             Some(received) = inputs.status.next() => {
                 if let (Ok(_), Some(reply)) = (&received.message, &received.reply) {
                     nats.respond(reply, &detector.status());
                 }
             }
-            Some(received) = asked(&mut inputs.maintenance_asked) => {
+            Some(received) = async { inputs.maintenance_asked.as_mut()?.next().await } => {
                 commands::set_maintenance(nats, store, events, received);
             }
             Ok(()) = inputs.maintenance.changed() => {
@@ -174,22 +174,6 @@ async fn serve(
         frame.health.tick();
         let state = state(detector.standing(clock::now()));
         frame.health.ready(state != "silent" && state != "conflict", state);
-    }
-}
-
-async fn next(raised: &mut Option<mpsc::Receiver<Raised>>) -> Option<Raised> {
-    match raised {
-        Some(raised) => raised.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn asked(
-    requests: &mut Option<Subscription<v1::MaintenanceRequest>>,
-) -> Option<Received<v1::MaintenanceRequest>> {
-    match requests {
-        Some(requests) => requests.next().await,
-        None => std::future::pending().await,
     }
 }
 

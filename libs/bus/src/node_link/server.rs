@@ -95,9 +95,14 @@ fn listen(path: &Path) -> Result<UnixListener, LinkError> {
     let failed = |step| move |cause| LinkError::File { step, path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(LinkError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(LinkError::InUse(path.to_owned())),
-        // Left behind by an earlier process: the kernel never removes it.
-        Ok(_) => fs::remove_file(path).map_err(failed("removing the old socket"))?,
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => return Err(LinkError::InUse(path.to_owned())),
+            // Left behind by an earlier process: the kernel never removes it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed("removing the old socket"))?;
+            }
+            Err(error) => return Err(failed("asking who serves")(error)),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("looking at")(error)),
     }
