@@ -174,11 +174,6 @@ async fn run(nats: Nats, wanted: Config) {
     }
 }
 
-/// Whether JetStream answers at all; for tests and status.
-pub(crate) async fn available(context: &Context) -> bool {
-    timeout(API_TIMEOUT, context.query_account()).await.is_ok_and(|result| result.is_ok())
-}
-
 /// Stream configuration with what every stream here has in common.
 pub(crate) fn stream(name: String, subjects: Vec<String>, num_replicas: usize) -> Config {
     Config {

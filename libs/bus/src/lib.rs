@@ -4,6 +4,7 @@
 //! Nothing here makes its caller wait for a network: what is sent goes into a bounded queue, and each path, each
 //! server and each peer has a task of its own, so that a hung one never holds up another.
 
+mod accept;
 mod backoff;
 mod causes;
 pub mod counters;

@@ -134,14 +134,9 @@ impl<T> Receiver<T> {
         self.0.items().pop_front()
     }
 
-    /// Items waiting.
-    pub fn len(&self) -> usize {
-        self.0.items().len()
-    }
-
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.items().is_empty()
     }
 
     /// The items as a stream that ends with the last sender.

@@ -22,7 +22,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity as Pair};
 
 pub use tokio_rustls::server::TlsStream;
 
-use crate::{Identity, jetstream::Task};
+use crate::{Identity, accept::ACCEPT_PAUSE, jetstream::Task};
 
 /// Handshakes under way at a time; more wait in the kernel's queue. One costs a millisecond of a processor.
 const HANDSHAKES: usize = 64;
@@ -33,8 +33,6 @@ const NODE_HANDSHAKE: Duration = Duration::from_millis(250);
 const PAGE_HANDSHAKE: Duration = Duration::from_secs(2);
 /// Connections that wait to be taken by the server: it takes them at once.
 const ACCEPTED: usize = 64;
-/// Pause after the kernel could not give us a connection (no file descriptors), as servers do.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Certificate and key of this process, and the authority that everybody's must come from.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Connects a service to NATS as the configuration says.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -17,25 +17,30 @@ use crate::{config::Config, http::Metrics};
 /// # Errors
 /// When credentials cannot be read, or the client refuses an address.
 pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Nats> {
-    connect_pinging(config, name, config.nats.ping_interval).await
+    connect_with(config, name, |_options| ()).await
 }
 
-/// As [`connect`], with a time of its own between pings.
+/// As [`connect`], with times of its own.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_pinging(config: &Config, name: &str, ping_interval: Duration) -> anyhow::Result<Nats> {
+pub async fn connect_with(
+    config: &Config,
+    name: &str,
+    adjust: impl FnOnce(&mut NatsOptions),
+) -> anyhow::Result<Nats> {
     let nats = &config.nats;
     let auth = auth(config)?;
     if auth.is_none() {
         tracing::warn!("NATS without a credential: whoever reaches its servers can grant, release and steer");
     }
-    let options = NatsOptions {
-        ping_interval,
+    let mut options = NatsOptions {
+        ping_interval: nats.ping_interval,
         auth,
         ca: nats.ca_file.clone(),
         ..NatsOptions::new(config.cluster.clone(), name, nats.servers.clone())
     };
+    adjust(&mut options);
     Ok(Nats::connect(options, Arc::default()).await?)
 }
 

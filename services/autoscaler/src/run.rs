@@ -358,7 +358,8 @@ async fn ask_statuses(nats: Nats, statuses: mpsc::Sender<v1::StatusReply>) {
             return;
         }
         // No answer is no harm: the next one comes.
-        let replies = nats.request_many(&subject, &v1::StatusRequest {}, ANSWERS, DETECTORS).await;
+        let enough = |replies: &[_]| replies.len() >= DETECTORS;
+        let replies = nats.request_many(&subject, &v1::StatusRequest {}, ANSWERS, enough).await;
         for reply in replies.unwrap_or_default() {
             if statuses.send(reply).await.is_err() {
                 return;

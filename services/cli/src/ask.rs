@@ -21,23 +21,23 @@ const MOST: usize = 64;
 
 impl Session {
     /// What all detectors together see. Returns as soon as every seat has answered; after [`WINDOW`] when a quorum
-    /// has; else at the time limit, since less than a quorum says nothing about a holder.
+    /// has, and as soon as one has later; else at the time limit, since less than a quorum says nothing about a holder.
     ///
     /// # Errors
     /// When no detector answers at all.
     pub(crate) async fn overview(&self) -> anyhow::Result<Overview> {
         let until = Instant::now() + self.timeout;
-        let (window, seats) = (WINDOW.min(self.timeout), usize::from(self.expected.seats));
-        let expected = if self.expected.assumed { MOST } else { seats };
-        let mut replies = self.ask(window, expected).await?;
-        // Observers answer as well and may have been faster than a seat: then everybody is heard out.
-        if replies.len() >= expected && self.seats(&replies) < seats {
-            replies.extend(self.ask(window, MOST).await?);
-        }
+        let seats = usize::from(self.expected.seats);
+        // Where nobody said how many seats there are, there may be more.
+        let all = |replies: &[_]| !self.expected.assumed && self.seats(replies.iter()) == seats;
+        let mut replies = self.ask(WINDOW.min(self.timeout), all).await?;
+        // Seats and not answers: observers answer as well.
+        let quorum = |more: &[_]| self.seats(replies.iter().chain(more)) > seats / 2;
         let left = until.saturating_duration_since(Instant::now());
-        if self.seats(&replies) <= seats / 2 && !left.is_zero() {
-            // Not so many answers, but so many seats: observers answer as well.
-            replies.extend(self.ask(left, MOST).await?);
+        if !quorum(&[]) && !left.is_zero() {
+            // For a detector that was not there yet; one that answers twice counts once.
+            let more = self.ask(left, quorum).await?;
+            replies.extend(more);
         }
         if replies.is_empty() {
             let limit = self.timeout;
@@ -56,11 +56,16 @@ impl Session {
         overview.only(group.as_str()).map_err(|known| unknown_group(group, &known))
     }
 
-    /// One round; no answer is an empty one.
-    async fn ask(&self, window: Duration, expected: usize) -> anyhow::Result<Vec<v1::StatusReply>> {
+    /// One round, until the answers are `enough`; no answer is an empty one.
+    async fn ask(
+        &self,
+        limit: Duration,
+        enough: impl Fn(&[v1::StatusReply]) -> bool,
+    ) -> anyhow::Result<Vec<v1::StatusReply>> {
         let everybody = GroupId::new("all").expect("a name");
         let subject = Subject::Command(everybody, "status".to_owned());
-        match self.nats.request_many(&subject, &v1::StatusRequest {}, window, expected).await {
+        let enough = |replies: &[_]| replies.len() >= MOST || enough(replies);
+        match self.nats.request_many(&subject, &v1::StatusRequest {}, limit, enough).await {
             Ok(replies) => Ok(replies),
             Err(RequestError::Timeout { .. }) => Ok(Vec::new()),
             Err(RequestError::NoResponders(_)) => {
@@ -70,8 +75,9 @@ impl Session {
         }
     }
 
-    fn seats(&self, replies: &[v1::StatusReply]) -> usize {
-        let seats = replies.iter().filter_map(|reply| Some(reply.presence.as_ref()?.seat));
+    /// How many of the deployment's seats are among `replies`.
+    fn seats<'a>(&self, replies: impl Iterator<Item = &'a v1::StatusReply>) -> usize {
+        let seats = replies.filter_map(|reply| Some(reply.presence.as_ref()?.seat));
         let ours = seats.filter(|seat| (1..=u32::from(self.expected.seats)).contains(seat));
         ours.collect::<BTreeSet<_>>().len()
     }

@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use tokio::time::timeout;
 use understudy_bus::{Identity, Nats, NatsState};
-use understudy_service::config::{Config, environment};
+use understudy_service::{
+    config::{Config, environment},
+    nats::connect_with,
+};
 use understudy_wire::ClusterId;
 
 use crate::{
@@ -71,12 +74,17 @@ impl Session {
     pub(crate) async fn open(global: &Global, role: &Identity) -> anyhow::Result<Self> {
         let (mut config, expected) = configuration(global)?;
         config.own(role);
-        config.nats.ping_interval = config.nats.ping_interval.max(PING);
         let host = understudy_service::seat::hostname();
-        let nats = understudy_service::nats::connect(&config, &format!("cli/{host}")).await?;
+        let limit = global.timeout;
+        let nats = connect_with(&config, &format!("cli/{host}"), |options| {
+            options.ping_interval = options.ping_interval.max(PING);
+            // Each server once, and the first one again.
+            let share = limit / u32::try_from(options.servers.len() + 1).unwrap_or(u32::MAX);
+            options.connection_timeout = options.connection_timeout.max(share);
+        })
+        .await?;
         let mut state = nats.state();
         let connected = state.wait_for(|state| *state == NatsState::Connected);
-        let limit = global.timeout;
         timeout(limit, connected).await.ok().and_then(Result::ok).with_context(|| {
             let servers: Vec<_> =
                 config.nats.servers.iter().map(|server| without_credentials(server)).collect();

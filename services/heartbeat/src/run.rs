@@ -43,7 +43,9 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
     let Watch { pings, echo } = Watch::of(config.lease.interval, config.nats.ping_interval);
     let name = format!("heartbeat/{}", settings.node);
-    let nats = understudy_service::nats::connect_pinging(&config, &name, pings).await?;
+    let nats =
+        understudy_service::nats::connect_with(&config, &name, |options| options.ping_interval = pings)
+            .await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let (group, node) = (settings.group.clone(), settings.node.clone());

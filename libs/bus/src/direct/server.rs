@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -27,6 +28,7 @@ use understudy_wire::{
 use super::{FromNode, HELLO_TIMEOUT, INBOUND_QUEUE, Member, STREAM_QUEUE, speaker::Speaker};
 use crate::{
     Counters, Tls,
+    accept::paced,
     grpc::direct_server::{Direct, DirectServer as Service},
     nats, queue,
     quiet::Quiet,
@@ -136,7 +138,7 @@ async fn run(shared: Arc<Shared>, listener: TcpListener, service: Service<Exchan
     let result = match tls {
         None => {
             let plain = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(plain, ended).await
+            router.serve_with_incoming_shutdown(paced(plain), ended).await
         }
         Some(tls) => {
             let accepted = tls.accept_known(listener, move |peer, error| shared.stranger(peer, error));
@@ -148,7 +150,7 @@ async fn run(shared: Arc<Shared>, listener: TcpListener, service: Service<Exchan
         }
     };
     if let Err(error) = result {
-        tracing::error!(%error, "direct path: server ended");
+        tracing::error!(error = &error as &dyn Error, "direct path: server ended");
     }
 }
 
@@ -266,7 +268,12 @@ impl Shared {
             Err(error) => {
                 nats::count(&self.counters, &error);
                 if let Some(before) = self.quiet.pass() {
-                    tracing::warn!(?member, %error, before, "direct path: message refused");
+                    tracing::warn!(
+                        ?member,
+                        error = &error as &dyn Error,
+                        before,
+                        "direct path: message refused"
+                    );
                 }
             }
         }

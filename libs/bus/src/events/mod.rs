@@ -96,9 +96,4 @@ impl EventLog {
             payload: event.body.clone().into(),
         });
     }
-
-    /// Whether JetStream answers now.
-    pub async fn available(&self) -> bool {
-        jetstream::available(&self.context).await
-    }
 }

@@ -39,6 +39,8 @@ pub enum From {
     Last(usize),
     /// With the first event stored at this time or later (the servers' clock).
     Since(SystemTime),
+    /// With the event stored after this one, [`StoredEvent::sequence`]; 0: with the first.
+    After(u64),
 }
 
 /// One event as it was published.
@@ -202,14 +204,14 @@ impl EventLog {
         }
     }
 
-    /// Reads from `from` on and goes on with new events as they are stored.
+    /// Reads from `from` on and goes on with new events as they are stored, each once.
     pub fn follow(&self, from: From, group: Option<&GroupId>) -> Events {
         let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
         let reader = Reader::new(self, group);
         let task = tokio::spawn(async move {
-            let mut last = None;
+            let (mut from, mut seen) = (from, Seen::default());
             while !sender.is_closed() {
-                if let Err(error) = reader.follow(from, &mut last, &sender).await {
+                if let Err(error) = reader.follow(&mut from, &mut seen, &sender).await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "following events: starting again"
@@ -242,6 +244,7 @@ impl Reader {
 
     async fn start(&self, from: From) -> Result<DeliverPolicy, JetStreamError> {
         Ok(match from {
+            From::After(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
             From::Since(time) => DeliverPolicy::ByStartTime { start_time: time.into() },
             // Other groups' events lie between; the caller cuts.
             From::Last(_) if self.one_group => DeliverPolicy::All,
@@ -268,15 +271,11 @@ impl Reader {
 
     async fn follow(
         &self,
-        from: From,
-        last: &mut Option<u64>,
+        from: &mut From,
+        seen: &mut Seen,
         sender: &mpsc::Sender<StoredEvent>,
     ) -> Result<(), JetStreamError> {
-        let start = match *last {
-            Some(last) => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
-            None => self.start(from).await?,
-        };
-        let (_pending, mut messages) = self.open(start).await?;
+        let (_pending, mut messages) = self.open(self.start(*from).await?).await?;
         let failed = |cause| JetStreamError::new(format!("following {}", self.stream), cause);
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| failed(error.into()))?;
@@ -287,10 +286,10 @@ impl Reader {
                 message.headers.as_ref(),
                 message.payload.clone(),
             );
-            if sender.send(event).await.is_err() {
+            if seen.first(event.attribute("id")) && sender.send(event).await.is_err() {
                 return Ok(());
             }
-            *last = Some(sequence);
+            *from = From::After(sequence);
         }
         Ok(())
     }

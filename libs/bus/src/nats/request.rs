@@ -103,14 +103,14 @@ impl Nats {
         std::future::pending::<()>().await;
     }
 
-    /// Asks everybody on `subject`; returns when `expected` have answered, or with what came within `limit`.
+    /// Asks everybody on `subject`; returns when what has been answered is `enough`, or with what came within `limit`.
     /// Answers that cannot be read are counted and left out.
     pub async fn request_many<Req: Message, Rep: Message + Default>(
         &self,
         subject: &Subject,
         request: &Req,
         limit: Duration,
-        expected: usize,
+        mut enough: impl FnMut(&[Rep]) -> bool,
     ) -> Result<Vec<Rep>, RequestError> {
         let subject = self.subjects.of(subject);
         let payload = Bytes::from(request.encode_to_vec());
@@ -120,7 +120,7 @@ impl Nats {
             let mut inbox = ask(&self.client, subject.clone(), payload)
                 .await
                 .map_err(|cause| RequestError::Client { subject: subject.clone(), cause })?;
-            while replies.len() < expected {
+            while !enough(&replies) {
                 let Some(raw) = inbox.next().await else { break };
                 if raw.status == Some(StatusCode::NO_RESPONDERS) {
                     return Err(RequestError::NoResponders(subject.clone()));
@@ -135,7 +135,7 @@ impl Nats {
         if let Ok(result) = timeout_at(until, collect).await {
             result?;
         }
-        if replies.is_empty() && expected > 0 {
+        if replies.is_empty() {
             return Err(RequestError::Timeout { subject, limit });
         }
         Ok(replies)

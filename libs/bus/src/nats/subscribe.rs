@@ -1,6 +1,6 @@
 //! Subscriptions that decode.
 
-use std::{any::type_name, marker::PhantomData, sync::Arc};
+use std::{any::type_name, error::Error, marker::PhantomData, sync::Arc};
 
 use async_nats::{HeaderMap, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -119,7 +119,7 @@ impl<M: Message + Default> Subscription<M> {
             if let Err(error) = &message {
                 count(&self.counters, error);
                 if let Some(before) = self.quiet.pass() {
-                    tracing::warn!(subject = %raw.subject, %error, before, "message refused");
+                    tracing::warn!(subject = %raw.subject, error = error as &dyn Error, before, "message refused");
                 }
             }
             let headers = raw.headers.unwrap_or_default();

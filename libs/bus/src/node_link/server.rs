@@ -29,6 +29,7 @@ use understudy_wire::{
 
 use super::{EVENTS, peer};
 use crate::{
+    accept::paced,
     grpc::node_link_server::{NodeLink, NodeLinkServer as Service},
     quiet::Quiet,
 };
@@ -126,7 +127,7 @@ impl NodeLinkServer {
             .max_encoding_message_size(MAX_MESSAGE);
         let (reporter, health) = tonic_health::server::health_reporter();
         let quiet = Quiet::default();
-        let known = UnixListenerStream::new(listener).filter(move |accepted| {
+        let known = paced(UnixListenerStream::new(listener)).filter(move |accepted| {
             let refused = accepted.as_ref().ok().and_then(|stream| peer::check(stream).err());
             if let (Some(error), Some(before)) = (&refused, refused.as_ref().and_then(|_| quiet.pass())) {
                 tracing::warn!(%error, before, "node.sock: caller refused");

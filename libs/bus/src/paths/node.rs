@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -234,7 +235,7 @@ impl Intake {
             Err(error) => {
                 nats::count(self.counters(), &error);
                 if let Some(before) = self.quiet.pass() {
-                    tracing::warn!(%error, before, "message of a detector refused");
+                    tracing::warn!(error = &error as &dyn Error, before, "message of a detector refused");
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The seat's side: the detector.
 
 use std::{
+    error::Error,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -156,7 +157,7 @@ impl Intake {
                     nats::count(self.nats.counters(), &error);
                     if let Some(before) = self.quiet.pass() {
                         let (group, node) = member;
-                        tracing::warn!(%group, %node, %error, before, "message of a node refused");
+                        tracing::warn!(%group, %node, error = &error as &dyn Error, before, "message of a node refused");
                     }
                 }
             }

@@ -47,6 +47,8 @@ async fn events_are_stored_once_heard_once_and_read_back() {
     assert_eq!(epochs, [1, 2, 3, 4, 5]);
     assert_eq!(first.read(From::Last(2), None).await.unwrap(), read[3..]);
     assert_eq!(first.read(From::Last(2), Some(&web())).await.unwrap(), read[3..]);
+    assert_eq!(first.read(From::After(read[1].sequence), None).await.unwrap(), read[2..]);
+    assert_eq!(first.read(From::After(0), None).await.unwrap(), read);
     assert_eq!(first.read(From::Since(before), None).await.unwrap(), read);
     let later = SystemTime::now() + Duration::from_secs(60);
     assert_eq!(first.read(From::Since(later), None).await.unwrap(), []);

@@ -28,17 +28,12 @@ pub(super) async fn run(session: &Session, args: &Events) -> anyhow::Result<u8> 
         return Ok(exit::OK);
     }
     let newest = stored.last().map_or(0, |event| event.sequence);
-    let mut following = log.follow(From::Last(last), args.group.as_ref());
+    let mut following = log.follow(From::After(newest), args.group.as_ref());
     let ended = shutdown::on_signals(exit::ERROR.into())?;
     loop {
         tokio::select! {
             () = ended.cancelled() => return Ok(exit::OK),
-            Some(event) = following.next() => {
-                // Following begins with what was shown already.
-                if event.sequence > newest {
-                    show(&event, args.json)?;
-                }
-            }
+            Some(event) = following.next() => show(&event, args.json)?,
         }
     }
 }

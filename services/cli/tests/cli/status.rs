@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use understudy_wire::v1::StatusRequest;
+
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,6 +71,39 @@ async fn less_than_a_quorum_is_waited_for_to_the_time_limit() {
     let ended = server.run(&["status", "--seats", "3", "--timeout", "500ms"]);
     let said = "error: no detector answered within 500ms, though some are connected to NATS\n";
     assert_eq!((ended.code, ended.err.as_str()), (1, said));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_that_comes_late_is_enough() {
+    let server = Server::start();
+    let nats = server.client().await;
+    let mut asked = nats.subscribe::<StatusRequest>("command.*.status").await.unwrap();
+    assert!(nats.flush(DEADLINE).await);
+    let file = config(&server);
+    let began = Instant::now();
+    let asking = tokio::task::spawn_blocking(move || {
+        run(&["status", "--config", file.to_str().unwrap(), "--timeout", "40s"])
+    });
+    // One seat answers the first request, another one the second.
+    for reply in &calm()[..2] {
+        let request = asked.next().await.unwrap();
+        nats.respond(&request.reply.unwrap(), reply);
+    }
+    let ended = asking.await.unwrap();
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("only 2 of 3 seats grant"), "{}", ended.out);
+}
+
+/// To connect takes two round trips and more, of 160 ms here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_as_slow_as_one_from_afar_is_good_enough() {
+    let server = Server::start();
+    detectors(&server, calm()).await;
+    let url = slow_line(&server, Duration::from_millis(80)).await;
+    let ended = run(&["status", "--nats", &url, "--cluster", "demo", "--seats", "3", "--timeout", "10s"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("3 of 3 seats grant and 2 are needed"), "{}", ended.out);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
