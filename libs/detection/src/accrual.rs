@@ -6,16 +6,17 @@ use std::time::Duration;
 use crate::normal;
 use crate::time::nanos;
 
-/// Largest window: with [`LONGEST_GAP`] it keeps the exact sums inside 128 bits, and a node inside 4 KiB.
+/// Largest window: it keeps the exact sums inside 64 bits, and a node inside 4 KiB.
 pub const MAX_WINDOW: usize = 1_024;
 
-/// Longest interval that may count as jitter; a silence of hours is an outage. In microseconds it fits 32 bits.
+/// Longest interval that may count as jitter; a silence of hours is an outage.
 const LONGEST_GAP: Duration = Duration::from_secs(3_600);
 
 /// Smallest standard deviation accepted: below it one late timer tick would be certain death.
 pub const SMALLEST_FLOOR: Duration = Duration::from_micros(1);
 
-const NANOS_PER_MICRO: u64 = 1_000;
+/// Finest unit that intervals are kept in: no clock of a host tells more of the network.
+const FINEST_UNIT_NS: u64 = 1_000;
 
 /// A window starts from two made-up intervals, this part of the configured interval to either side of it, so
 /// that its spread is wide until real heartbeats have filled it.
@@ -48,6 +49,15 @@ pub struct AccrualConfig {
     window: usize,
     floor_ns: u64,
     longest_gap_ns: u64,
+    unit_ns: u64,
+}
+
+/// The unit in which `longest_ns` and everything below it fits 16 bits: 1, 2 or 5 times a power of ten, so that the usual
+/// intervals are whole numbers of it; 5 us for 300 ms.
+fn unit(longest_ns: u64) -> u64 {
+    let least = longest_ns.div_ceil(u16::MAX.into()).max(FINEST_UNIT_NS);
+    let power = 10_u64.pow(least.ilog10());
+    [1, 2, 5].map(|times| times * power).into_iter().find(|unit| *unit >= least).unwrap_or(10 * power)
 }
 
 impl AccrualConfig {
@@ -75,11 +85,13 @@ impl AccrualConfig {
         if deviation_floor < SMALLEST_FLOOR {
             return Err(ConfigError::Floor(deviation_floor));
         }
+        let (interval_ns, longest_gap_ns) = (nanos(interval), nanos(longest_gap));
         Ok(Self {
-            interval_ns: nanos(interval),
+            interval_ns,
             window,
             floor_ns: nanos(deviation_floor),
-            longest_gap_ns: nanos(longest_gap),
+            longest_gap_ns,
+            unit_ns: unit(longest_gap_ns.max(interval_ns + interval_ns / SEED_SPREAD)),
         })
     }
 }
@@ -109,15 +121,15 @@ impl Threshold {
 
 /// Suspicion of one node, from the arrival times of its heartbeats.
 ///
-/// Holds at most `window` intervals, each to the microsecond in four bytes: most of what a detector keeps of a node is
-/// this window. Sums are kept in integers, so they stay exact however long it runs.
+/// Holds at most `window` intervals in two bytes each, to a 65,535th of the longest gap (5 us of 300 ms): most of what a
+/// detector keeps of a node is this window. Sums are kept in integers, so they stay exact however long it runs.
 #[derive(Debug, Clone)]
 pub struct Accrual {
     config: AccrualConfig,
-    /// Microseconds.
-    intervals: VecDeque<u32>,
-    sum: u128,
-    sum_of_squares: u128,
+    /// In units of the configuration.
+    intervals: VecDeque<u16>,
+    sum: u64,
+    sum_of_squares: u64,
     last_heard: Option<u64>,
     /// Silence counts from here: the last heartbeat, or the observer's own awakening if that was later.
     silent_since: u64,
@@ -204,25 +216,45 @@ impl Accrual {
 
     /// Keeps an interval, given in nanoseconds.
     fn learn(&mut self, interval_ns: u64) {
-        // No interval longer than LONGEST_GAP comes here.
-        let interval = u32::try_from(interval_ns.div_ceil(NANOS_PER_MICRO)).unwrap_or(u32::MAX);
+        let unit = self.config.unit_ns;
+        // The unit is such that every interval that comes here fits.
+        let interval = u16::try_from((interval_ns + unit / 2) / unit).unwrap_or(u16::MAX);
         if self.intervals.len() == self.config.window
             && let Some(oldest) = self.intervals.pop_front()
         {
-            self.sum -= u128::from(oldest);
-            self.sum_of_squares -= u128::from(oldest) * u128::from(oldest);
+            self.sum -= u64::from(oldest);
+            self.sum_of_squares -= u64::from(oldest) * u64::from(oldest);
         }
         self.intervals.push_back(interval);
-        self.sum += u128::from(interval);
-        self.sum_of_squares += u128::from(interval) * u128::from(interval);
+        self.sum += u64::from(interval);
+        self.sum_of_squares += u64::from(interval) * u64::from(interval);
     }
 
     /// Mean and standard deviation in nanoseconds. The window is never empty: it starts from the seeds.
     fn expected(&self) -> (f64, f64) {
-        let count = self.intervals.len() as u128;
+        let count = self.intervals.len() as u64;
         // n·Σx² - (Σx)² in integers: no cancellation, and never negative (Cauchy-Schwarz).
         let spread = count * self.sum_of_squares - self.sum * self.sum;
-        let nanos = NANOS_PER_MICRO as f64 / count as f64;
+        let nanos = self.config.unit_ns as f64 / count as f64;
         (self.sum as f64 * nanos, (libm::sqrt(spread as f64) * nanos).max(self.config.floor_ns as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_round_and_everything_that_is_learned_fits() {
+        let ms = Duration::from_millis;
+        for (longest, expected) in
+            [(ms(30), 1_000), (ms(65), 1_000), (ms(66), 2_000), (ms(300), 5_000), (ms(3_000), 50_000)]
+        {
+            assert_eq!(unit(nanos(longest)), expected, "{longest:?}");
+        }
+        for seconds in 1..=3_600 {
+            let longest = nanos(Duration::from_secs(seconds));
+            assert!(longest.div_ceil(unit(longest)) <= u16::MAX.into(), "{seconds} s");
+        }
     }
 }

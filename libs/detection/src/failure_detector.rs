@@ -1,7 +1,10 @@
 //! The standing of many nodes: alive, suspect, failed or unhealthy. It judges and never acts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
+
+use litemap::LiteMap;
 
 use crate::accrual::{Accrual, AccrualConfig, Threshold};
 use crate::time::after;
@@ -43,7 +46,7 @@ pub struct FailureDetectorConfig {
     pub suspect: Threshold,
     /// Silence after which a node has failed: the lease T.
     pub failed_after: Duration,
-    /// Most nodes followed at once; bounds memory to about `max_nodes` windows of 4 bytes an interval.
+    /// Most nodes followed at once; bounds memory to about `max_nodes` windows of 2 bytes an interval.
     pub max_nodes: usize,
 }
 
@@ -75,11 +78,12 @@ struct Node {
 #[derive(Debug, Clone)]
 pub struct FailureDetector<N> {
     config: FailureDetectorConfig,
-    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
-    nodes: BTreeMap<N, Box<Node>>,
+    /// Sorted arrays, boxed nodes: most groups have two or three, and a tree would make room for eleven.
+    nodes: LiteMap<N, Box<Node>>,
     /// When to look at which node again. A heartbeat moves a node's deadline further away without touching
-    /// this queue: the old entry comes up, is found early and queued anew. One entry a node.
-    queue: BTreeSet<(u64, N)>,
+    /// this queue: the old entry comes up, is found early and queued anew. Only the entry of a node's `queued_at`
+    /// counts; one that was overtaken by a sooner one is passed over when it comes up, within `failed_after`.
+    queue: BinaryHeap<Reverse<(u64, N)>>,
     /// Nodes to look at in the next poll, whatever the queue says.
     heard: BTreeSet<N>,
 }
@@ -87,7 +91,7 @@ pub struct FailureDetector<N> {
 impl<N: Clone + Ord> FailureDetector<N> {
     /// A detector that follows no node yet.
     pub fn new(config: FailureDetectorConfig) -> Self {
-        Self { config, nodes: BTreeMap::new(), queue: BTreeSet::new(), heard: BTreeSet::new() }
+        Self { config, nodes: LiteMap::new_vec(), queue: BinaryHeap::new(), heard: BTreeSet::new() }
     }
 
     /// Starts to wait for a node that is known from the config: without a heartbeat it fails after `failed_after`.
@@ -115,7 +119,7 @@ impl<N: Clone + Ord> FailureDetector<N> {
     /// The observer itself ran late (R13). Call it before the heartbeats that queued up meanwhile: silence counts
     /// from now, nobody fails before then, and the gap is not learned.
     pub fn observer_was_late(&mut self, now_ns: u64) {
-        for node in self.nodes.values_mut() {
+        for (_, node) in self.nodes.iter_mut() {
             node.accrual.observer_was_late(now_ns);
             node.observer_late_at = Some(now_ns);
         }
@@ -123,25 +127,22 @@ impl<N: Clone + Ord> FailureDetector<N> {
 
     /// Stops following a node, without a change being told.
     pub fn forget(&mut self, node: &N) {
-        if let Some(entry) = self.nodes.remove(node)
-            && let Some(at) = entry.queued_at
-        {
-            self.queue.remove(&(at, node.clone()));
-        }
+        self.nodes.remove(node);
         self.heard.remove(node);
     }
 
     /// The changes since the last poll, at most one a node.
     pub fn poll(&mut self, now_ns: u64) -> Vec<Change<N>> {
         let mut look_at = std::mem::take(&mut self.heard);
-        while let Some((at, _)) = self.queue.first()
+        while let Some(Reverse((at, _))) = self.queue.peek()
             && *at <= now_ns
-            && let Some((_, name)) = self.queue.pop_first()
+            && let Some(Reverse((at, name))) = self.queue.pop()
         {
-            if let Some(node) = self.nodes.get_mut(&name) {
-                node.queued_at = None;
+            if let Some(node) = self.nodes.get_mut(&name)
+                && node.queued_at.take_if(|queued| *queued == at).is_some()
+            {
+                look_at.insert(name);
             }
-            look_at.insert(name);
         }
         look_at.into_iter().filter_map(|name| self.judge(name, now_ns)).collect()
     }
@@ -149,7 +150,7 @@ impl<N: Clone + Ord> FailureDetector<N> {
     /// When to poll again; `None` if nothing can change without a heartbeat. May be early, never late.
     pub fn next_deadline(&self) -> Option<u64> {
         // Heard but not polled: due already.
-        if self.heard.is_empty() { self.queue.first().map(|(at, _)| *at) } else { Some(0) }
+        if self.heard.is_empty() { self.queue.peek().map(|Reverse((at, _))| *at) } else { Some(0) }
     }
 
     /// The standing last told by [`poll`](Self::poll).
@@ -176,7 +177,7 @@ impl<N: Clone + Ord> FailureDetector<N> {
         let queue = &mut self.queue;
         Ok(self.nodes.entry(name.clone()).or_insert_with(|| {
             let node = Box::new(Node::new(config, now_ns));
-            queue.extend(node.queued_at.map(|at| (at, name.clone())));
+            queue.extend(node.queued_at.map(|at| Reverse((at, name.clone()))));
             node
         }))
     }
@@ -184,11 +185,10 @@ impl<N: Clone + Ord> FailureDetector<N> {
     fn judge(&mut self, name: N, now_ns: u64) -> Option<Change<N>> {
         let node = self.nodes.get_mut(&name)?;
         let (judged, deadline) = node.assess(&self.config, now_ns);
-        if let Some(at) = node.queued_at.take() {
-            self.queue.remove(&(at, name.clone()));
+        if node.queued_at != deadline {
+            node.queued_at = deadline;
+            self.queue.extend(deadline.map(|at| Reverse((at, name.clone()))));
         }
-        node.queued_at = deadline;
-        self.queue.extend(deadline.map(|at| (at, name.clone())));
 
         // The observer's own lateness moves deadlines back, but without a heartbeat nobody gets better.
         let to = if node.heard { judged } else { judged.max(node.reported) }?;

@@ -1,12 +1,8 @@
 //! Who gets a vacant slot (rule R3). All seats order alike.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, time::Duration};
 
+use litemap::LiteMap;
 use understudy_wire::{BootId, BootTime, Epoch, GroupId, Health, Holder, NodeId, Slot};
 
 use crate::state::{Member, SlotState};
@@ -18,7 +14,7 @@ pub(crate) struct Ballot<'a> {
     pub(crate) group: &'a GroupId,
     pub(crate) fresh: Duration,
     pub(crate) state: &'a SlotState,
-    pub(crate) members: &'a BTreeMap<NodeId, Box<Member>>,
+    pub(crate) members: &'a LiteMap<NodeId, Box<Member>>,
     pub(crate) maintenance: &'a BTreeSet<NodeId>,
     pub(crate) damped: &'a BTreeSet<NodeId>,
     pub(crate) fenced: &'a BTreeSet<(NodeId, BootId)>,
@@ -45,14 +41,14 @@ pub(crate) fn choose(ballot: &Ballot<'_>) -> Option<Choice> {
         let claimants = bidding().filter(|(_, member)| ballot.claim(member).is_some());
         claimants.max_by_key(|(_, member)| ballot.claim(member)).filter(|_| ballot.except.is_none())
     };
-    let (_, member) = first.or_else(last_resort)?;
-    Some(Choice { holder: member.bidder.clone()?, echo: member.sent_at, claimed: ballot.claim(member) })
+    let (node, member) = first.or_else(last_resort)?;
+    Some(Choice { holder: member.bidder(node)?, echo: member.sent_at, claimed: ballot.claim(member) })
 }
 
 /// Why there is no candidate, node by node, for people.
 pub(crate) fn why_nobody(ballot: &Ballot<'_>) -> String {
     let mut reasons = String::new();
-    for (node, member) in ballot.members {
+    for (node, member) in ballot.members.iter() {
         let reason = ballot.obstacle(node, member).or_else(|| ballot.unfit(node, member));
         let separator = if reasons.is_empty() { "" } else { ", " };
         let _ = write!(reasons, "{separator}{node} {}", reason.unwrap_or("is a candidate"));
@@ -67,7 +63,7 @@ type Order =
 impl Ballot<'_> {
     /// Why a node cannot be granted the slot at all.
     fn obstacle(&self, node: &NodeId, member: &Member) -> Option<&'static str> {
-        let Some(bidder) = &member.bidder else { return Some("has no executor") };
+        let Some(bidder) = member.bidder(node) else { return Some("has no executor") };
         let void = self.state.released.get(node);
         if self.except == Some(node) {
             Some("holds it")
@@ -77,7 +73,7 @@ impl Ballot<'_> {
             Some("is fenced")
         } else if self.busy.contains(node) {
             Some("holds another slot")
-        } else if void.is_some_and(|(holder, at)| holder == bidder && member.sent_at <= *at) {
+        } else if void.is_some_and(|(holder, at)| *holder == bidder && member.sent_at <= *at) {
             Some("has just released it")
         } else {
             None

@@ -1,7 +1,8 @@
 //! One detector's vote for the slots of one group.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
+use litemap::LiteMap;
 use understudy_wire::{
     BootId, BootTime, Epoch, Grant, Health, Heartbeat, Holder, NodeId, Release, Revoke, Seat as SeatNumber,
     Slot,
@@ -34,8 +35,8 @@ pub struct Seat {
     slots: Vec<SlotState>,
     /// Slots below this are granted (rule R14); `None`: not known yet.
     open: Option<u16>,
-    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
-    members: BTreeMap<NodeId, Box<Member>>,
+    /// A sorted array, boxed members: most groups have two or three, and a tree would make room for eleven.
+    members: LiteMap<NodeId, Box<Member>>,
     maintenance: BTreeSet<NodeId>,
     damped: BTreeSet<NodeId>,
     fenced: BTreeSet<(NodeId, BootId)>,
@@ -59,7 +60,7 @@ impl Seat {
             detector,
             slots,
             open,
-            members: BTreeMap::new(),
+            members: LiteMap::new_vec(),
             maintenance: BTreeSet::new(),
             damped: BTreeSet::new(),
             fenced: BTreeSet::new(),
@@ -233,7 +234,7 @@ impl Seat {
             boot: heartbeat.boot,
             seq: heartbeat.seq,
             sent_at: heartbeat.sent_at,
-            bidder: heartbeat.bidder(),
+            incarnation: heartbeat.incarnation,
             health: heartbeat.health,
             standby: heartbeat.standby,
             ready: heartbeat.ready,
@@ -374,7 +375,11 @@ impl Seat {
                 index != usize::from(slot.0)
                     && state.grant.as_ref().is_some_and(|live| now < live.until && live.holder.node == *node)
             });
-            granted || self.members[node].claims.iter().any(|(claimed, _)| *claimed != slot)
+            granted
+                || self
+                    .members
+                    .get(node)
+                    .is_some_and(|member| member.claims.iter().any(|(claimed, _)| *claimed != slot))
         };
         election::Ballot {
             now,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use understudy_wire::{BootId, BootTime, Epoch, Health, Holder, NodeId, Slot, StandbyKind};
+use understudy_wire::{BootId, BootTime, Epoch, Health, Holder, Incarnation, NodeId, Slot, StandbyKind};
 
 /// A node as its latest heartbeat had it.
 #[derive(Debug)]
@@ -11,13 +11,22 @@ pub(crate) struct Member {
     pub(crate) boot: BootId,
     pub(crate) seq: u64,
     pub(crate) sent_at: BootTime,
-    pub(crate) bidder: Option<Holder>,
+    /// The executor that bids, if one does.
+    pub(crate) incarnation: Option<Incarnation>,
     pub(crate) health: Health,
     pub(crate) standby: StandbyKind,
     pub(crate) ready: bool,
     pub(crate) priority: i32,
     pub(crate) claims: Vec<(Slot, Epoch)>,
     pub(crate) past_boots: VecDeque<BootId>,
+}
+
+impl Member {
+    /// The holder that this member, called `node`, bids for.
+    pub(crate) fn bidder(&self, node: &NodeId) -> Option<Holder> {
+        let incarnation = self.incarnation?;
+        Some(Holder { node: node.clone(), boot: self.boot, incarnation })
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! The detector's state and the one order in which everything happens.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -63,10 +63,12 @@ pub struct Parts {
 /// Everything the loop works on.
 pub struct Detector {
     parts: Parts,
-    index: BTreeMap<GroupId, usize>,
+    index: HashMap<GroupId, usize>,
     deadlines: Deadlines,
     maintenance: Maintenance,
     presence_due: BootTime,
+    /// As last told: to work it out is to look at every group.
+    state: &'static str,
     /// When deadlines were last looked at.
     turned: BootTime,
     conflict: bool,
@@ -84,17 +86,20 @@ impl Detector {
         for index in 0..parts.groups.len() {
             deadlines.set(index, now);
         }
-        Self {
+        let mut detector = Self {
             parts,
             index,
             deadlines,
             maintenance: Maintenance::new(),
             turned: BootTime::default(),
             presence_due: now,
+            state: "",
             conflict: false,
             late: Duration::ZERO,
             idle_releases: Quiet::default(),
-        }
+        };
+        detector.tell_presence(now);
+        detector
     }
 
     /// What a node says, over either path. Renewals go out before this returns; vacancies wait for [`Self::turn`].
@@ -168,6 +173,7 @@ impl Detector {
             let reason =
                 format!("another process ({rival} at {at:?}) speaks for seat {seat}: neither grants");
             tracing::error!("{reason}");
+            self.tell_presence(now);
             self.tell_trouble(&reason);
         }
     }
@@ -323,17 +329,22 @@ impl Detector {
         if standing != Some(Standing::Conflict) {
             self.conflict = false;
         }
-        let state = state(standing);
+        self.state = state(standing);
         let nodes: usize = self.parts.groups.iter().map(Group::nodes).sum();
         self.parts.metrics.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
         self.parts.presence.send_modify(|presence| {
-            presence.state = state.to_owned();
+            presence.state = self.state.to_owned();
             presence.late_nanos = u64::try_from(self.late.as_nanos()).unwrap_or(u64::MAX);
         });
     }
 
+    /// What the seat does, in the word that presence messages and `/readyz` use; as of the last interval.
+    pub fn state(&self) -> &'static str {
+        self.state
+    }
+
     /// What the seat may do now; the worst over the groups. `None`: an observer.
-    pub fn standing(&self, now: BootTime) -> Option<Standing> {
+    fn standing(&self, now: BootTime) -> Option<Standing> {
         let standings = self.parts.groups.iter().filter_map(|group| Some(group.seat.as_ref()?.standing(now)));
         standings.max_by_key(|standing| match standing {
             Standing::Granting => 0,
@@ -392,8 +403,7 @@ impl Detector {
     }
 }
 
-/// The word that presence messages and `/readyz` use.
-pub fn state(standing: Option<Standing>) -> &'static str {
+fn state(standing: Option<Standing>) -> &'static str {
     match standing {
         None => "observing",
         Some(Standing::Silent) => "silent",

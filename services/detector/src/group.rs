@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use litemap::LiteMap;
 use prost::Message as _;
 use understudy_bus::quiet::Quiet;
 use understudy_detection::{Change, FailureDetector, FailureDetectorConfig, Flap, FlapConfig, Standing};
@@ -62,10 +63,10 @@ pub struct Group {
     flap: FlapConfig,
     flaps: BTreeMap<NodeId, Flap>,
     damped: BTreeSet<NodeId>,
-    /// Boxed: a leaf of the map has room for eleven, and most groups have two or three.
-    latest: BTreeMap<NodeId, Box<Latest>>,
+    /// A sorted array, boxed: most groups have two or three, and a tree would make room for eleven.
+    latest: LiteMap<NodeId, Box<Latest>>,
     elected: BTreeMap<Slot, BootTime>,
-    claimed: BTreeMap<Slot, Epoch>,
+    claimed: LiteMap<Slot, Epoch>,
     /// Slots that are open (rule R14), and how many of them serve.
     open: u16,
     serving: u16,
@@ -91,9 +92,9 @@ impl Group {
             flap,
             flaps: BTreeMap::new(),
             damped: BTreeSet::new(),
-            latest: BTreeMap::new(),
+            latest: LiteMap::new_vec(),
             elected: BTreeMap::new(),
-            claimed: BTreeMap::new(),
+            claimed: LiteMap::new_vec(),
             open,
             serving,
             unjudged: Quiet::default(),

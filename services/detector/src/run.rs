@@ -27,7 +27,7 @@ use understudy_wire::{GroupId, Seat as SeatNumber, Slot, v1};
 use crate::{
     ceilings::{Ceilings, Raised},
     commands,
-    detector::{Detector, Parts, state},
+    detector::{Detector, Parts},
     group::Group,
     metrics::Metrics,
 };
@@ -172,7 +172,7 @@ async fn serve(
         }
         detector.turn(deadline);
         frame.health.tick();
-        let state = state(detector.standing(clock::now()));
+        let state = detector.state();
         frame.health.ready(state != "silent" && state != "conflict", state);
     }
 }
