@@ -128,6 +128,7 @@ impl<N: Clone + Ord> FailureDetector<N> {
     /// Stops following a node, without a change being told.
     pub fn forget(&mut self, node: &N) {
         self.nodes.remove(node);
+        self.queue.retain(|Reverse((_, name))| name != node);
         self.heard.remove(node);
     }
 

@@ -1,7 +1,7 @@
 //! The detector's state and the one order in which everything happens.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +28,7 @@ use crate::{
     deadlines::Deadlines,
     group::{Group, Judged},
     metrics::Metrics,
+    pace::Pace,
 };
 
 /// From one look at the deadlines to the next at least: thousands of groups have them at as many different times, and
@@ -65,6 +66,9 @@ pub struct Detector {
     parts: Parts,
     index: HashMap<GroupId, usize>,
     deadlines: Deadlines,
+    pace: Pace,
+    /// Groups to be judged when there is room to tell of them, in turn.
+    unjudged: VecDeque<usize>,
     maintenance: Maintenance,
     presence_due: BootTime,
     /// As last told: to work it out is to look at every group.
@@ -90,6 +94,8 @@ impl Detector {
             parts,
             index,
             deadlines,
+            pace: Pace::new(now),
+            unjudged: VecDeque::new(),
             maintenance: Maintenance::new(),
             turned: BootTime::default(),
             presence_due: now,
@@ -211,7 +217,8 @@ impl Detector {
     /// One turn, after everything that was queued was taken in (rule R13 needs that order):
     ///
     /// 1. groups that are due: leases that ran out, elections, judgements;
-    /// 2. what this detector tells of itself.
+    /// 2. judgements that had to wait;
+    /// 3. what this detector tells of itself.
     ///
     /// `deadline` is when this turn was due.
     pub fn turn(&mut self, deadline: BootTime) {
@@ -234,6 +241,12 @@ impl Detector {
             }
             self.follow_up(index, now);
         }
+        while self.pace.has_room(now)
+            && let Some(index) = self.unjudged.pop_front()
+        {
+            self.parts.groups[index].waits = false;
+            self.follow_up(index, now);
+        }
         if now >= self.presence_due {
             self.presence_due = now.after(self.parts.interval);
             self.tell_presence(now);
@@ -242,8 +255,11 @@ impl Detector {
 
     /// When [`Self::turn`] is due: at the first deadline, but [`GRAIN`] after the turn before at the earliest.
     pub fn next_deadline(&self) -> BootTime {
-        let due = self.deadlines.next().map_or(self.presence_due, |due| due.min(self.presence_due));
-        due.max(self.turned.after(GRAIN))
+        let soon = self.turned.after(GRAIN);
+        if !self.unjudged.is_empty() {
+            return soon;
+        }
+        self.deadlines.next().map_or(self.presence_due, |due| due.min(self.presence_due)).max(soon)
     }
 
     /// Sends what the machines of a group want sent, and sets its deadline anew.
@@ -251,12 +267,26 @@ impl Detector {
         while let Some(output) = self.parts.groups[index].seat.as_mut().and_then(Seat::poll_output) {
             self.carry_out(index, now, output);
         }
-        for judged in self.parts.groups[index].judged(now) {
-            self.tell_judged(index, judged);
-        }
+        self.judge(index, now);
         // Past deadlines would spin: whatever is due now was just done.
         let due = self.parts.groups[index].next_deadline(now).max(now.after(Duration::from_micros(100)));
         self.deadlines.set(index, due);
+    }
+
+    /// Tells what changed in the judgement of a group's nodes, when there is room for it.
+    fn judge(&mut self, index: usize, now: BootTime) {
+        let group = &mut self.parts.groups[index];
+        if !self.pace.has_room(now) {
+            if !std::mem::replace(&mut group.waits, true) {
+                self.unjudged.push_back(index);
+            }
+            return;
+        }
+        let judged = group.judged(now);
+        self.pace.told(judged.len());
+        for judged in judged {
+            self.tell_judged(index, judged);
+        }
     }
 
     fn carry_out(&mut self, index: usize, now: BootTime, output: SeatOutput) {

@@ -59,6 +59,8 @@ pub struct Group {
     pub config: config::Group,
     /// The vote; an observer has none.
     pub seat: Option<Seat>,
+    /// Its nodes wait to be judged: too much is being told.
+    pub waits: bool,
     judge: FailureDetector<NodeId>,
     flap: FlapConfig,
     flaps: BTreeMap<NodeId, Flap>,
@@ -88,6 +90,7 @@ impl Group {
             id,
             config,
             seat,
+            waits: false,
             judge: FailureDetector::new(judge),
             flap,
             flaps: BTreeMap::new(),
@@ -224,9 +227,10 @@ impl Group {
     /// When this group must be looked at again.
     pub fn next_deadline(&self, now: BootTime) -> BootTime {
         let seat = self.seat.as_ref().map(Seat::next_deadline);
-        let judge = self.judge.next_deadline().map(BootTime);
+        let judge = self.judge.next_deadline().map(BootTime).filter(|_| !self.waits);
         let reuse =
             self.damped.iter().filter_map(|node| self.flaps.get(node)?.reuse_at()).map(BootTime).min();
+        let reuse = reuse.filter(|_| !self.waits);
         let far = now.after(std::time::Duration::from_secs(1));
         [seat, judge, reuse].into_iter().flatten().min().unwrap_or(far)
     }
