@@ -1,22 +1,35 @@
-//! Connections of the gRPC servers, which ask for the next one whatever became of the last.
+//! Connections that the kernel could not give us: it is not asked again at once.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::sleep;
 
-/// Pause after the kernel could not give us a connection (no file descriptors), as servers do: it would fail again at
-/// once, and a processor be spent on it.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::quiet::Quiet;
 
-/// `incoming` with [`ACCEPT_PAUSE`] after each connection that failed.
+/// Without file descriptors the next attempt fails as well, and a processor would be spent on it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells that no connection came, and waits for [`PAUSE`].
+pub(crate) async fn pause(error: &io::Error, quiet: &Quiet) {
+    if let Some(before) = quiet.pass() {
+        tracing::warn!(error = error as &dyn Error, before, "accepting a connection");
+    }
+    sleep(PAUSE).await;
+}
+
+/// `incoming` with a [`pause`] after each connection that failed: the gRPC server asks for the next one whatever became
+/// of the last.
 pub(crate) fn paced<C>(incoming: impl Stream<Item = io::Result<C>>) -> impl Stream<Item = io::Result<C>> {
-    incoming.then(async |accepted| {
-        if let Err(error) = &accepted {
-            tracing::warn!(error = error as &dyn Error, "accepting a connection");
-            sleep(ACCEPT_PAUSE).await;
+    let quiet = Arc::new(Quiet::default());
+    incoming.then(move |accepted| {
+        let quiet = Arc::clone(&quiet);
+        async move {
+            if let Err(error) = &accepted {
+                pause(error, &quiet).await;
+            }
+            accepted
         }
-        accepted
     })
 }
 
@@ -33,6 +46,6 @@ mod tests {
         let began = Instant::now();
         let failing = stream::repeat_with(|| Err::<(), _>(io::Error::other("no descriptor is left")));
         assert_eq!(paced(failing.take(3)).count().await, 3);
-        assert!(began.elapsed() >= 3 * ACCEPT_PAUSE, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= 3 * PAUSE, "{:?}", began.elapsed());
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::{
     TlsAcceptor, TlsConnector, client,
@@ -22,7 +22,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity as Pair};
 
 pub use tokio_rustls::server::TlsStream;
 
-use crate::{Identity, accept::ACCEPT_PAUSE, jetstream::Task};
+use crate::{Identity, accept::pause, jetstream::Task, quiet::Quiet};
 
 /// Handshakes under way at a time; more wait in the kernel's queue. One costs a millisecond of a processor.
 const HANDSHAKES: usize = 64;
@@ -187,13 +187,13 @@ fn accept(
 ) -> Accepted {
     let (sender, connections) = mpsc::channel(ACCEPTED);
     let (places, refused) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(refused));
+    let quiet = Quiet::default();
     let task = tokio::spawn(async move {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection");
-                    sleep(ACCEPT_PAUSE).await;
+                    pause(&error, &quiet).await;
                     continue;
                 }
             };

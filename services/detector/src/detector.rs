@@ -68,7 +68,7 @@ pub struct Detector {
     deadlines: Deadlines,
     pace: Pace,
     /// Groups to be judged when there is room to tell of them, in turn.
-    unjudged: VecDeque<usize>,
+    waiting: VecDeque<usize>,
     maintenance: Maintenance,
     presence_due: BootTime,
     /// As last told: to work it out is to look at every group.
@@ -95,7 +95,7 @@ impl Detector {
             index,
             deadlines,
             pace: Pace::new(now),
-            unjudged: VecDeque::new(),
+            waiting: VecDeque::new(),
             maintenance: Maintenance::new(),
             turned: BootTime::default(),
             presence_due: now,
@@ -242,7 +242,7 @@ impl Detector {
             self.follow_up(index, now);
         }
         while self.pace.has_room(now)
-            && let Some(index) = self.unjudged.pop_front()
+            && let Some(index) = self.waiting.pop_front()
         {
             self.parts.groups[index].waits = false;
             self.follow_up(index, now);
@@ -256,7 +256,7 @@ impl Detector {
     /// When [`Self::turn`] is due: at the first deadline, but [`GRAIN`] after the turn before at the earliest.
     pub fn next_deadline(&self) -> BootTime {
         let soon = self.turned.after(GRAIN);
-        if !self.unjudged.is_empty() {
+        if !self.waiting.is_empty() {
             return soon;
         }
         self.deadlines.next().map_or(self.presence_due, |due| due.min(self.presence_due)).max(soon)
@@ -278,7 +278,7 @@ impl Detector {
         let group = &mut self.parts.groups[index];
         if !self.pace.has_room(now) {
             if !std::mem::replace(&mut group.waits, true) {
-                self.unjudged.push_back(index);
+                self.waiting.push_back(index);
             }
             return;
         }

@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    io::Read as _,
     net::TcpListener,
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+use understudy_lab::wait_until;
 
 use crate::support::*;
 
@@ -25,6 +27,29 @@ fn a_server_that_is_down_or_silent_is_an_error_within_the_time_limit() {
         assert_eq!(ended.code, 1);
         assert_eq!(ended.err, format!("error: no NATS server lets us in within 600ms: tried {shown}\n"));
     }
+}
+
+/// To get in takes four round trips with TLS: over a line from afar that is more than services give a server.
+#[test]
+fn a_server_has_its_share_of_the_time_limit_to_let_us_in() {
+    let slow = TcpListener::bind((own_address(), 4222)).unwrap();
+    let url = format!("nats://{}", slow.local_addr().unwrap());
+    let asking =
+        std::thread::spawn(move || run(&["status", "--nats", &url, "--cluster", "demo", "--timeout", "3s"]));
+    slow.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait_until("the CLI to connect", DEADLINE, || {
+        accepted = slow.accept().ok();
+        accepted.is_some()
+    })
+    .unwrap();
+    let (mut first, began) = (accepted.unwrap().0, Instant::now());
+    first.set_nonblocking(false).unwrap();
+    first.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0, "it hangs up in the end");
+    // Of one server tried twice; half a second less, since it was not seen to connect at once.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(asking.join().unwrap().code, 1);
 }
 
 #[test]

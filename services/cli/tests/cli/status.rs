@@ -95,17 +95,6 @@ async fn a_quorum_that_comes_late_is_enough() {
     assert!(ended.out.contains("only 2 of 3 seats grant"), "{}", ended.out);
 }
 
-/// To connect takes two round trips and more, of 160 ms here.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_line_as_slow_as_one_from_afar_is_good_enough() {
-    let server = Server::start();
-    detectors(&server, calm()).await;
-    let url = slow_line(&server, Duration::from_millis(80)).await;
-    let ended = run(&["status", "--nats", &url, "--cluster", "demo", "--seats", "3", "--timeout", "10s"]);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.out.contains("3 of 3 seats grant and 2 are needed"), "{}", ended.out);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fast_observers_do_not_crowd_out_a_seat() {
     let server = Server::start();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -13,13 +13,6 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
 use understudy_bus::{Counters, Nats, NatsOptions};
 use understudy_lab::{tool, wait_until};
 use understudy_wire::{
@@ -77,8 +70,7 @@ impl Server {
             url: format!("nats://{ip}:4222"),
             _process: Process(child.expect("nats-server starts")),
         };
-        wait_until("nats-server to listen", DEADLINE, || std::net::TcpStream::connect((ip, 4222)).is_ok())
-            .unwrap();
+        wait_until("nats-server to listen", DEADLINE, || TcpStream::connect((ip, 4222)).is_ok()).unwrap();
         server
     }
 
@@ -181,32 +173,6 @@ pub(crate) fn calm() -> Vec<StatusReply> {
 
 /// What the detectors answer from now on; to be changed by the test.
 pub(crate) type Answers = Arc<Mutex<Vec<StatusReply>>>;
-
-/// A line to `server` on which each piece takes `delay` each way; its URL.
-pub(crate) async fn slow_line(server: &Server, delay: Duration) -> String {
-    let listener = TcpListener::bind((own_address(), 4222)).await.unwrap();
-    let url = format!("nats://{}", listener.local_addr().unwrap());
-    let far = server.url.trim_start_matches("nats://").to_owned();
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let (from_near, to_near) = near.into_split();
-            let (from_far, to_far) = TcpStream::connect(&far).await.unwrap().into_split();
-            tokio::spawn(carry(from_near, to_far, delay));
-            tokio::spawn(carry(from_far, to_near, delay));
-        }
-    });
-    url
-}
-
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
-    let mut piece = vec![0; 65_536];
-    while let Ok(length @ 1..) = from.read(&mut piece).await {
-        tokio::time::sleep(delay).await;
-        if to.write_all(&piece[..length]).await.is_err() {
-            return;
-        }
-    }
-}
 
 /// Answers every status request for all detectors.
 pub(crate) async fn detectors(server: &Server, replies: Vec<StatusReply>) -> Answers {
