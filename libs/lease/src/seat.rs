@@ -370,17 +370,14 @@ impl Seat {
     }
 
     fn ballot<'a>(&'a self, now: BootTime, slot: Slot, except: Option<&'a NodeId>) -> election::Ballot<'a> {
-        let busy = |node: &NodeId| {
+        let busy = |node: &NodeId, member: &Member| {
             let granted = self.slots.iter().enumerate().any(|(index, state)| {
                 index != usize::from(slot.0)
                     && state.grant.as_ref().is_some_and(|live| now < live.until && live.holder.node == *node)
             });
-            granted
-                || self
-                    .members
-                    .get(node)
-                    .is_some_and(|member| member.claims.iter().any(|(claimed, _)| *claimed != slot))
+            granted || member.claims.iter().any(|(claimed, _)| *claimed != slot)
         };
+        let busy = self.members.iter().filter(|(node, member)| busy(node, member)).map(|(node, _)| node);
         election::Ballot {
             now,
             slot,
@@ -391,7 +388,7 @@ impl Seat {
             maintenance: &self.maintenance,
             damped: &self.damped,
             fenced: &self.fenced,
-            busy: self.members.keys().filter(|node| busy(node)).collect(),
+            busy: busy.collect(),
             except,
         }
     }
