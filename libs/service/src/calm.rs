@@ -1,6 +1,6 @@
 //! Few wake-ups. To be woken costs a small process more than what it then does, and most of what a node waits for comes
-//! in bursts: three detectors answer one heartbeat within a millisecond. So a thread with nothing urgent to wait for naps
-//! once before it waits, and what came meanwhile wakes it once.
+//! in bursts: three detectors answer one heartbeat within a millisecond. So a thread with nothing urgent to do naps once,
+//! before it waits for the answers or when the first of them has come, and is woken once for the rest.
 
 use std::{
     cell::Cell,
@@ -13,6 +13,8 @@ const PART: u32 = 100;
 const LONGEST: Duration = Duration::from_millis(1);
 /// A nap is followed by none for so many of its lengths: the rest of a burst is seldom worth another.
 const PAUSE: u32 = 10;
+/// Tasks that a message passes from its socket to a service's loop, at most: connection, stream, paths, queue.
+const HOPS: usize = 4;
 
 thread_local! {
     static ALLOWED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
@@ -26,14 +28,26 @@ pub fn allow(calm: bool, interval: Duration) {
     ALLOWED.set(if calm { (interval / PART).min(LONGEST) } else { Duration::ZERO });
 }
 
-/// Called whenever the thread has nothing left to do.
-pub(crate) fn nap() {
+/// Called whenever the thread has nothing left to do. Whether it napped.
+pub(crate) fn nap() -> bool {
     let nap = ALLOWED.take();
     if nap.is_zero() || NEXT.get().is_some_and(|next| Instant::now() < next) {
-        return;
+        return false;
     }
     std::thread::sleep(nap);
     NEXT.set(Some(Instant::now() + nap * PAUSE));
+    true
+}
+
+/// The first message of a burst has come and needs no haste: waits as [`allow`] permits, until the rest has reached the
+/// queues of the caller, who takes it from there. For a service on one thread.
+pub async fn gather(interval: Duration) {
+    allow(true, interval);
+    if nap() {
+        for _ in 0..HOPS {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -44,8 +58,10 @@ mod tests {
     fn naps_where_it_may_and_not_again_at_once() {
         let took = || {
             let begun = Instant::now();
-            nap();
-            begun.elapsed()
+            let napped = nap();
+            let took = begun.elapsed();
+            assert_eq!(napped, took >= LONGEST);
+            took
         };
         let interval = Duration::from_secs(100);
         assert!(took() < LONGEST, "nothing was allowed");

@@ -1,6 +1,6 @@
 //! Connects a service to NATS as the configuration says.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -44,6 +44,41 @@ pub async fn connect_with(
     Ok(Nats::connect(options, Arc::default()).await?)
 }
 
+/// As [`connect`], for a process of a node; and how long nothing may come over NATS while the node's heartbeats leave,
+/// for [`NodeOptions`](understudy_bus::paths::NodeOptions).
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_member(config: &Config, name: &str) -> anyhow::Result<(Nats, Option<Duration>)> {
+    let Watch { pings, echo } = Watch::of(config.lease.interval, config.nats.ping_interval);
+    let nats = connect_with(config, name, |options| options.ping_interval = pings).await?;
+    Ok((nats, echo))
+}
+
+/// How a process of a node finds that its NATS server hangs.
+///
+/// It hears little over NATS but the heartbeats of its group, so pings would be half of what it is woken for. Where
+/// heartbeats go out often enough, such a server is found by those that do not come back, and pings are for one that has
+/// never passed any on.
+struct Watch {
+    /// Between two pings.
+    pings: Duration,
+    /// Longest silence while heartbeats leave; `None`: pings alone.
+    echo: Option<Duration>,
+}
+
+impl Watch {
+    /// A server is left one and a half to four and a half `ping_interval` after it hung: at the first heartbeat that
+    /// leaves one and a half of them after another that nothing has followed (`libs/bus/src/nats/echo.rs`).
+    fn of(interval: Duration, ping_interval: Duration) -> Self {
+        if interval <= 2 * ping_interval {
+            Self { pings: 10 * ping_interval, echo: Some(ping_interval * 3 / 2) }
+        } else {
+            Self { pings: ping_interval, echo: None }
+        }
+    }
+}
+
 fn auth(config: &Config) -> anyhow::Result<Option<Auth>> {
     let nats = &config.nats;
     if let Some(seed) = nats.seed()? {
@@ -81,5 +116,31 @@ impl Collector for BusCounters {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Lease, Nats as Servers, check_round_trip};
+
+    #[test]
+    fn no_round_trip_that_the_lease_allows_makes_a_node_leave_its_server() {
+        let (lease, servers) = (Lease::default(), Servers::default());
+        let watch = Watch::of(lease.interval, servers.ping_interval);
+        let limit = watch.echo.expect("heartbeats go out often enough by default");
+        // Looked at when a heartbeat leaves.
+        let looked = |interval: Duration| interval * limit.as_micros().div_ceil(interval.as_micros()) as u32;
+        let refused = check_round_trip(lease.duration, looked(lease.interval));
+        assert!(refused.is_err(), "a way of {limit:?}, on which T may be used");
+        for millis in 1..=100 {
+            let interval = Duration::from_millis(millis);
+            assert!(
+                looked(interval) + interval <= servers.ping_interval * 9 / 2,
+                "{interval:?}: the documented bound"
+            );
+        }
+        let rare = Watch::of(Duration::from_secs(1), servers.ping_interval);
+        assert_eq!((rare.pings, rare.echo), (servers.ping_interval, None));
     }
 }

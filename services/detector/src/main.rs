@@ -15,5 +15,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    run(Role::Detector, Threads::Several, &args.common, understudy_detector::run::run)
+    run(Role::Detector, Threads::One, &args.common, understudy_detector::run::run)
 }

@@ -278,9 +278,13 @@ impl Executor {
         self.sightings.insert(vip, address);
     }
 
-    /// Another member's heartbeat: who it is, and whom it sees.
+    /// A heartbeat of the group: who it is, and whom it sees; the node's own tells that NATS passes messages on.
     pub fn heard(&mut self, heartbeat: Heartbeat) {
-        if heartbeat.node == self.settings.node || heartbeat.group != self.settings.group_id {
+        if heartbeat.group != self.settings.group_id {
+            return;
+        }
+        if heartbeat.node == self.settings.node {
+            self.sender.heartbeat_came();
             return;
         }
         let now = clock::now();

@@ -9,9 +9,11 @@ use understudy_wire::{Slot, v1};
 use crate::executor::{Executor, HookDone, Witness};
 
 impl Executor {
-    /// A vote, a revocation, or a detector about itself.
-    pub fn from_seat(&mut self, message: FromSeat) {
+    /// A vote, a revocation, or a detector about itself. Whether it can wait for the rest of its burst: a vote that renews
+    /// what is held already.
+    pub fn from_seat(&mut self, message: FromSeat) -> bool {
         let now = clock::now();
+        let renews = matches!(&message, FromSeat::Grant(grant) if grant.claimed.is_some());
         let refused = match message {
             FromSeat::Grant(grant) => {
                 let counted = self.holder.handle_grant(now, &grant);
@@ -31,10 +33,12 @@ impl Executor {
             self.metrics.refused.inc();
             tracing::debug!(?refused, "message of a seat not counted");
         }
+        renews
     }
 
-    /// The witness: there, gone, or with news of the workload.
-    pub fn from_publisher(&mut self, event: PublisherEvent) {
+    /// The witness: there, gone, or with news of the workload. Whether it can wait for the answers to its heartbeat.
+    pub fn from_publisher(&mut self, event: PublisherEvent) -> bool {
+        let beats = matches!(event, PublisherEvent::State(_));
         match event {
             PublisherEvent::Attached => {
                 tracing::info!("attached to the heartbeat publisher");
@@ -44,6 +48,7 @@ impl Executor {
                 self.witness.health = state.health();
                 self.witness.carried = state.carried;
                 self.tick_asked = true;
+                self.sender.heartbeat_left();
             }
             PublisherEvent::Lost => {
                 tracing::error!("the heartbeat publisher is gone");
@@ -53,6 +58,7 @@ impl Executor {
                 tracing::error!(reason, "the heartbeat publisher refuses this executor");
             }
         }
+        beats
     }
 
     /// Nodes in maintenance; a switchover to one of them is refused.

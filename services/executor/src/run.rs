@@ -82,12 +82,13 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         frame.health.limited("no nftables: only the lifetime of addresses ends a lost lease");
     }
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
-    let nats = understudy_service::nats::connect(config, &format!("executor/{}", settings.node)).await?;
+    let name = format!("executor/{}", settings.node);
+    let (nats, echo) = understudy_service::nats::connect_member(config, &name).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let (group, node) = (settings.group_id.clone(), settings.node.clone());
     let tls = access::direct_client(config)?;
-    let options = NodeOptions { group: group.clone(), node, detectors, grants: true, echo: None, tls };
+    let options = NodeOptions { group: group.clone(), node, detectors, grants: true, echo, tls };
     let (sender, seats) = NodePaths::open(&nats, options).await?;
     let (link, state) = watch::channel(v1::ExecutorState::default());
     let (_link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
@@ -129,25 +130,15 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
 /// The loop: one input or deadline, then one turn. Grants and the witness come first, since a lease hangs on them.
 async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: Inputs, mut alarm: Alarm) {
     let mut leave_by = None;
-    // The node's own heartbeat is on its way, and its grants come within a millisecond.
-    let mut awaits_grants = false;
     while !executor.has_left() && leave_by.is_none_or(|by| clock::now() < by) {
         let deadline = executor.next_deadline();
-        calm::allow(awaits_grants && executor.is_steady(), frame.config.lease.interval);
-        awaits_grants = false;
+        let mut hasty = true;
         tokio::select! {
             biased;
             Some(message) = inputs.seats.recv() => {
-                executor.from_seat(message);
-                // Three seats answer over two paths, all at once: one turn for all of them.
-                while let Some(message) = inputs.seats.try_recv() {
-                    executor.from_seat(message);
-                }
+                hasty = !executor.from_seat(message);
             }
-            Some(event) = inputs.publisher.recv() => {
-                executor.from_publisher(event);
-                awaits_grants = true;
-            }
+            Some(event) = inputs.publisher.recv() => hasty = !executor.from_publisher(event),
             Some(done) = inputs.hooks.recv() => executor.hook_ended(&done),
             () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled(), if leave_by.is_none() => {
@@ -176,8 +167,16 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 executor.set_size(sizes.as_ref().and_then(|sizes| sizes.values().next()));
             }
         }
-        // A turn waits for the kernel: not one of its answers may be slept through.
-        calm::allow(false, frame.config.lease.interval);
+        // The publisher tells of its heartbeat and three seats answer it over two paths, all at once: one turn for all.
+        if !hasty && executor.is_steady() {
+            calm::gather(frame.config.lease.interval).await;
+        }
+        while let Some(message) = inputs.seats.try_recv() {
+            executor.from_seat(message);
+        }
+        while let Ok(event) = inputs.publisher.try_recv() {
+            executor.from_publisher(event);
+        }
         executor.turn().await;
         frame.health.tick();
         let (ready, reason) = executor.readiness();

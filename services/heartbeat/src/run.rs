@@ -41,11 +41,8 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let tls = access::direct_client(&config)?;
     refuse_slow_network(&config, tls.as_ref()).await?;
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
-    let Watch { pings, echo } = Watch::of(config.lease.interval, config.nats.ping_interval);
     let name = format!("heartbeat/{}", settings.node);
-    let nats =
-        understudy_service::nats::connect_with(&config, &name, |options| options.ping_interval = pings)
-            .await?;
+    let (nats, echo) = understudy_service::nats::connect_member(&config, &name).await?;
     understudy_service::nats::export(&frame.metrics, nats.counters());
     let detectors = config.detector.direct.iter().map(ToString::to_string).collect();
     let (group, node) = (settings.group.clone(), settings.node.clone());
@@ -57,30 +54,6 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     serve(&frame, &mut publisher, alarm, events, &checks, (&load, &signals), &mut seats).await;
     publisher.close(FLUSH).await;
     Ok(())
-}
-
-/// How a NATS server that hangs is found.
-///
-/// Nothing comes over NATS to a publisher but its own heartbeats, so pings would be half of what it is woken for. Where
-/// heartbeats go out often enough, such a server is found by those that do not come back, and pings are for one that has
-/// never passed any on.
-struct Watch {
-    /// Between two pings.
-    pings: Duration,
-    /// Longest time until a heartbeat has come back; `None`: pings alone.
-    echo: Option<Duration>,
-}
-
-impl Watch {
-    /// With twice `ping_interval` for the way back a server is left after two to four of them, since heartbeats go out
-    /// every two at the latest; no network on which T may be used is so slow that a heartbeat in time is missed.
-    fn of(interval: Duration, ping_interval: Duration) -> Self {
-        if interval <= 2 * ping_interval {
-            Self { pings: interval + ping_interval, echo: Some(2 * ping_interval) }
-        } else {
-            Self { pings: ping_interval, echo: None }
-        }
-    }
 }
 
 /// The loop: one input or deadline, then one turn. The executor comes first, since its slot hangs on it.
@@ -177,24 +150,5 @@ pub fn check(check: &config::Check) -> CheckConfig {
         timeout: check.timeout,
         rise: check.rise,
         fall: check.fall,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_round_trip_that_the_lease_allows_makes_a_publisher_leave_its_server() {
-        let (lease, nats) = (config::Lease::default(), config::Nats::default());
-        let watch = Watch::of(lease.interval, nats.ping_interval);
-        let limit = watch.echo.expect("heartbeats go out often enough by default");
-        assert!(
-            check_round_trip(lease.duration, limit).is_err(),
-            "{limit:?} is a way on which T may be used"
-        );
-        assert!(lease.interval + limit <= 4 * nats.ping_interval, "the documented bound");
-        let rare = Watch::of(Duration::from_secs(1), nats.ping_interval);
-        assert_eq!((rare.pings, rare.echo), (nats.ping_interval, None));
     }
 }

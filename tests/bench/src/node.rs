@@ -16,8 +16,9 @@ use crate::{
 
 /// File of these figures.
 pub(crate) const FILE: &str = "node.json";
-/// Until connections and allocators have settled, which nothing tells.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Until connections and allocators have settled, which nothing tells, and the takeover is no longer young: its holder
+/// announces the address four times a second for 30 s.
+const SETTLE: Duration = Duration::from_secs(35);
 /// How long is looked at.
 const SPAN: Duration = Duration::from_secs(30);
 const MIB: f64 = 1024.0 * 1024.0;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
@@ -34,9 +35,10 @@ use crate::{
     quiet::Quiet,
 };
 
-/// A node whose connection is silent is pinged, and forgotten when it does not answer.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A node whose connection is silent is asked for a sign of life by the kernel, whose answer wakes nobody, and forgotten
+/// when none comes. One that only hangs may keep its stream.
+const SILENT: Duration = Duration::from_secs(1);
+const FORGOTTEN: Duration = Duration::from_secs(3);
 /// Streams on one connection: publisher and executor use one each, on connections of their own.
 const STREAMS_PER_CONNECTION: u32 = 8;
 
@@ -85,6 +87,9 @@ impl DirectServer {
     ) -> (Self, queue::Receiver<FromNode>) {
         let (inbound, receiver) =
             queue::bounded("direct inbound", INBOUND_QUEUE, counters.inbound_full.clone());
+        if let Err(error) = watch_over(&listener) {
+            tracing::warn!(error = &error as &dyn Error, "direct path: nodes that vanish are noticed late");
+        }
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             cluster,
@@ -124,13 +129,19 @@ impl DirectServer {
     }
 }
 
+/// Connections inherit it.
+fn watch_over(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENT).with_interval(SILENT))?;
+    // Also for what was sent and never acknowledged, which is not asked for signs of life.
+    socket.set_tcp_user_timeout(Some(FORGOTTEN))
+}
+
 /// Serves callers until the server is dropped.
 async fn run(shared: Arc<Shared>, listener: TcpListener, service: Service<Exchange>, tls: Option<Tls>) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<Service<Exchange>>().await;
     let router = Server::builder()
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .add_service(health)
         .add_service(service);

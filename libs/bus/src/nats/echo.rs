@@ -1,88 +1,84 @@
-//! Whether a server still passes on what we publish, told by our own messages that come back.
+//! Whether a server still passes messages on, told by the node's own heartbeats that come back.
 //!
-//! Pings tell it too, but each wakes the process twice, out of turn. An echo comes a moment after what was sent, when the
-//! process is awake.
+//! Pings tell it too, but each wakes the process twice, out of turn. What comes back comes a moment after what was sent,
+//! when the process is awake, and whether it came is looked at when the next heartbeat leaves: no timer is needed.
 
-use std::time::Duration;
-
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use super::{Nats, NatsState, SubscribeError, Subscription};
+use tokio::{sync::Notify, time::sleep};
+
+use super::{Nats, NatsState};
 use crate::jetstream::Task;
 
 /// When the time is over the answer may lie in the socket, since this process itself was stopped: it is read first.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
-/// Listens for what this process publishes on one subject, and leaves a server that does not pass it on.
+/// What was seen of one connection.
+struct Seen {
+    /// Connections made until then, which number this one.
+    connection: u64,
+    /// Messages that had come over it.
+    received: u64,
+    /// Heartbeats have left since then, and nothing has come.
+    since: Instant,
+    /// Whether an own heartbeat has come back over it.
+    heard: bool,
+}
+
+/// Leaves a server over which nothing comes while heartbeats leave.
 pub(crate) struct Echo {
-    sent: watch::Sender<()>,
+    nats: Nats,
+    limit: Duration,
+    seen: Mutex<Seen>,
+    silent: Arc<Notify>,
     _task: Task,
 }
 
 impl Echo {
-    /// Watches `subject`, on which only this process publishes. The server is left when a message has not come back
-    /// within `limit`. One that has passed nothing on since we connected is not judged: it may not allow us to listen.
-    pub(crate) async fn start(nats: &Nats, subject: &str, limit: Duration) -> Result<Self, SubscribeError> {
-        // What it says does not matter.
-        let echoes: Subscription<()> = nats.subscribe(subject).await?;
-        let (sent, following) = watch::channel(());
-        let task = Task(tokio::spawn(watch_echoes(nats.clone(), echoes, following, limit)).abort_handle());
-        Ok(Self { sent, _task: task })
+    /// Whoever sees the own heartbeats leave and come back tells it. The server is left when one leaves and nothing at
+    /// all has come since another left, `limit` earlier or more: with the interval I of heartbeats that is at most
+    /// `limit` + 2 I after the server hung. One that has passed none on since we connected is not judged: it may not
+    /// allow us to listen, and a publisher may have lost its own server.
+    pub(crate) fn start(nats: &Nats, limit: Duration) -> Self {
+        let silent = Arc::new(Notify::new());
+        let task =
+            Task(tokio::spawn(leave_when_silent(nats.clone(), Arc::clone(&silent), limit)).abort_handle());
+        let seen = Seen { connection: 0, received: 0, since: Instant::now(), heard: false };
+        Self { nats: nats.clone(), limit, seen: Mutex::new(seen), silent, _task: task }
     }
 
-    /// A message was published.
+    /// A heartbeat has left.
     pub(crate) fn sent(&self) {
-        self.sent.send_replace(());
+        let counters = self.nats.counters();
+        let (connection, received) = (counters.nats_connects.value(), counters.nats_received.value());
+        let now = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if connection != seen.connection || *self.nats.state.borrow() != NatsState::Connected {
+            *seen = Seen { connection, received, since: now, heard: false };
+        } else if received != seen.received {
+            (seen.received, seen.since) = (received, now);
+        } else if seen.heard && now.duration_since(seen.since) >= self.limit {
+            seen.heard = false;
+            self.silent.notify_one();
+        }
+    }
+
+    /// A heartbeat has come back.
+    pub(crate) fn came(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).heard = true;
     }
 }
 
-async fn watch_echoes(
-    nats: Nats,
-    mut echoes: Subscription<()>,
-    mut sent: watch::Receiver<()>,
-    limit: Duration,
-) {
-    let mut state = nats.state();
-    let (mut heard, mut missing) = (false, None);
+async fn leave_when_silent(nats: Nats, silent: Arc<Notify>, limit: Duration) {
     loop {
-        let over = missing.unwrap_or_else(Instant::now);
-        tokio::select! {
-            biased;
-            // First, or the news of a connection would undo what was heard over it: it may come no earlier to this task.
-            changed = state.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                (heard, missing) = (false, None);
-            }
-            echo = echoes.next() => {
-                if echo.is_none() {
-                    return;
-                }
-                (heard, missing) = (true, None);
-            }
-            changed = sent.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                if heard && *state.borrow() == NatsState::Connected {
-                    missing.get_or_insert_with(|| Instant::now() + limit);
-                }
-            }
-            () = sleep_until(over), if missing.is_some() => {
-                missing = None;
-                tokio::select! {
-                    biased;
-                    Some(_) = echoes.next() => {}
-                    () = sleep(LAST_LOOK) => {
-                        heard = false;
-                        nats.leave_server(&format!("it has not passed our own message on within {limit:?}")).await;
-                    }
-                }
-            }
+        silent.notified().await;
+        let received = nats.counters().nats_received.value();
+        sleep(LAST_LOOK).await;
+        if nats.counters().nats_received.value() == received {
+            nats.leave_server(&format!("nothing has come over it for {limit:?} while heartbeats left")).await;
         }
     }
 }

@@ -44,8 +44,8 @@ pub struct NodeOptions {
     pub detectors: BTreeSet<String>,
     /// Whether grants are wanted: the executor says yes, the publisher no.
     pub grants: bool,
-    /// For a process that sends heartbeats: how long one may take to come back from its NATS server, which is left
-    /// then. `None`: pings alone find a server that hangs.
+    /// How long nothing may come from a NATS server while the node's heartbeats leave and come back; it is left then.
+    /// `None`: pings alone find a server that hangs.
     pub echo: Option<Duration>,
     /// Our certificate for the direct path, which must be of this node; `None`: plain and unproved.
     pub tls: Option<Tls>,
@@ -80,7 +80,7 @@ pub struct NodeSender {
     nats: Nats,
     direct: DirectClient,
     options: NodeOptions,
-    echo: Option<Echo>,
+    echo: Option<Arc<Echo>>,
     /// A heartbeat that is too large is soon followed by another.
     large: Quiet,
     _tasks: Vec<Task>,
@@ -128,15 +128,21 @@ impl NodePaths {
                 intake.take(message);
             }
         }));
-        let echo = match options.echo {
-            Some(limit) => {
-                let own = format!("heartbeat.{}.{}", options.group, options.node);
-                Some(Echo::start(nats, &own, limit).await?)
-            }
-            None => None,
-        };
+        let echo = options.echo.map(|limit| Arc::new(Echo::start(nats, limit)));
+        if let (Some(echo), false) = (&echo, options.grants) {
+            // What it says does not matter.
+            let own: Subscription<()> =
+                nats.subscribe(&format!("heartbeat.{}.{}", options.group, options.node)).await?;
+            tasks.push(spawn(listen(own, Arc::clone(echo))));
+        }
         let large = Quiet::default();
         Ok((NodeSender { nats: nats.clone(), direct, options, echo, large, _tasks: tasks }, receiver))
+    }
+}
+
+async fn listen(mut own: Subscription<()>, echo: Arc<Echo>) {
+    while own.next().await.is_some() {
+        echo.came();
     }
 }
 
@@ -161,8 +167,20 @@ impl NodeSender {
         self.direct.send_heartbeat(&raw);
         let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
         self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+        self.heartbeat_left();
+    }
+
+    /// For an executor, whose publisher sends the heartbeats: one has left.
+    pub fn heartbeat_left(&self) {
         if let Some(echo) = &self.echo {
             echo.sent();
+        }
+    }
+
+    /// For an executor, which listens for the heartbeats of its group: one of its own node has come.
+    pub fn heartbeat_came(&self) {
+        if let Some(echo) = &self.echo {
+            echo.came();
         }
     }
 

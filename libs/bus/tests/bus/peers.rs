@@ -3,12 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{net::TcpListener, sync::watch};
-use tonic::{Code, Status, Streaming};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::{Code, Status, Streaming, transport::Endpoint};
 use understudy_bus::{
     direct::{DirectClient, DirectServer, FromNode},
     grpc::direct_client::DirectClient as Raw,
 };
+use understudy_lab::Network;
 use understudy_wire::v1::{self, node_message, seat_message};
 
 use crate::support::*;
@@ -26,7 +31,13 @@ async fn exchange(
     address: &str,
     messages: Vec<v1::NodeMessage>,
 ) -> Result<Streaming<v1::SeatMessage>, Status> {
-    let mut client = Raw::connect(format!("http://{address}")).await.unwrap();
+    exchange_over(Raw::connect(format!("http://{address}")).await.unwrap(), messages).await
+}
+
+async fn exchange_over(
+    mut client: Raw<tonic::transport::Channel>,
+    messages: Vec<v1::NodeMessage>,
+) -> Result<Streaming<v1::SeatMessage>, Status> {
     let body = stream::iter(messages).chain(stream::pending());
     soon("answer", client.exchange(body)).await.map(tonic::Response::into_inner)
 }
@@ -147,4 +158,34 @@ async fn closing_gives_up_on_a_hung_detector_in_time() {
     let started = std::time::Instant::now();
     client.close(Duration::from_millis(100)).await;
     assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+/// One that is silent, and one to which something was sent that nobody acknowledges.
+#[tokio::test]
+async fn nodes_that_vanish_are_forgotten() {
+    let network = Network::create("vanish").unwrap();
+    let detector = network.host_numbered("detector-1", 21).unwrap();
+    let node = network.host_numbered("web-a", 31).unwrap();
+    let listener = detector.enter(|| std::net::TcpListener::bind(detector.socket(0))).unwrap().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let server = direct_server_on(TcpListener::from_std(listener).unwrap(), None);
+    let mut streams = Vec::new();
+    for name in ["web-a", "web-b"] {
+        let address = server.address.clone();
+        let stream = node.enter(move || std::net::TcpStream::connect(address)).unwrap().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = Some(TokioIo::new(TcpStream::from_std(stream).unwrap()));
+        let connected =
+            tower::service_fn(move |_| std::future::ready(stream.take().ok_or(Status::aborted("once"))));
+        let channel = Endpoint::from_static("http://node").connect_with_connector(connected).await.unwrap();
+        let messages = vec![says(node_message::Message::Hello(hello("demo", name)))];
+        streams.push(exchange_over(Raw::new(channel), messages).await.unwrap());
+    }
+    eventually("streams", async || (server.server.streams() == 2).then_some(())).await;
+    network.isolate("web-a").unwrap();
+    let message =
+        v1::SeatMessage { message: Some(seat_message::Message::Grant(v1::Grant::from(&grant("web-b", 1)))) };
+    assert_eq!(server.server.send(&web(), &crate::support::node("web-b"), &message), 1);
+    eventually("nobody", async || (server.server.streams() == 0).then_some(())).await;
+    assert_eq!(server.counters.direct_disconnects.value(), 2);
 }

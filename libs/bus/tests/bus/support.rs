@@ -270,7 +270,10 @@ pub(crate) struct DirectEnd {
 }
 
 pub(crate) async fn direct_server(tls: Option<Tls>) -> DirectEnd {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    direct_server_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls)
+}
+
+pub(crate) fn direct_server_on(listener: TcpListener, tls: Option<Tls>) -> DirectEnd {
     let address = listener.local_addr().unwrap().to_string();
     let (presence, receiver) = watch::channel(v1::Presence { cluster: "demo".into(), ..Default::default() });
     let counters = Arc::new(Counters::default());
