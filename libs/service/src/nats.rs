@@ -130,7 +130,8 @@ mod tests {
         let watch = Watch::of(lease.interval, servers.ping_interval);
         let limit = watch.echo.expect("heartbeats go out often enough by default");
         // Looked at when a heartbeat leaves.
-        let looked = |interval: Duration| interval * limit.as_micros().div_ceil(interval.as_micros()) as u32;
+        let beats = |interval: Duration| limit.as_micros().div_ceil(interval.as_micros());
+        let looked = |interval: Duration| interval * u32::try_from(beats(interval)).unwrap();
         let refused = check_round_trip(lease.duration, looked(lease.interval));
         assert!(refused.is_err(), "a way of {limit:?}, on which T may be used");
         for millis in 1..=100 {
