@@ -5,9 +5,9 @@
 
 mod load;
 
-use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
+use std::{fmt::Write as _, net::Ipv4Addr, thread, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use understudy_lab::{
     Host, Launch, Moment, NatsCluster, Network, Process, deployment::DETECTOR_PAGES, fetch, wait_until,
@@ -81,7 +81,10 @@ pub(crate) struct Count {
 pub(crate) fn measure(counts: &[usize]) -> Result<()> {
     let mut at = Vec::new();
     for nodes in counts {
-        let count = measure_count(*nodes).with_context(|| format!("{nodes} nodes"))?;
+        // The load keeps its thread on one processor, and whatever that thread starts inherits it.
+        let count = thread::scope(|scope| scope.spawn(|| measure_count(*nodes)).join());
+        let count = count.map_err(|_panic| anyhow!("the measuring thread panicked"))?;
+        let count = count.with_context(|| format!("{nodes} nodes"))?;
         println!("{count:#?}");
         at.push(count);
     }
