@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -121,20 +120,26 @@ async fn too_large_a_message_is_not_published() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_server_is_left_for_another_within_a_second() {
     let cluster = Cluster::start(3);
-    let publisher = client(vec![cluster.url(0), cluster.url(1)]).await;
     let subscriber = client(vec![cluster.url(2)]).await;
     let mut verdicts: Subscription<v1::Verdict> = subscriber.subscribe("verdict.*.*").await.unwrap();
-    connected(&publisher).await;
     let (subject, mut message) = verdict("web-a");
-    eventually("routes are up", async || {
-        publisher.publish(&subject, &message);
-        tokio::time::timeout(Duration::from_millis(10), verdicts.next()).await.ok()
-    })
-    .await;
+    // From either server that will be used, which have routes of their own to the subscriber's.
+    for (server, mark) in [(0, -1.0), (1, -2.0)] {
+        message.silent_ms = mark;
+        let through = client(vec![cluster.url(server)]).await;
+        eventually("routes are up", async || {
+            through.publish(&subject, &message);
+            let received = tokio::time::timeout(Duration::from_millis(10), verdicts.next()).await.ok()??;
+            (received.message.unwrap().silent_ms == mark).then_some(())
+        })
+        .await;
+    }
+    let publisher = client(vec![cluster.url(0), cluster.url(1)]).await;
+    connected(&publisher).await;
 
     let hung = publisher.server().unwrap();
     let index = usize::from(hung == "n1");
-    cluster.servers[index].signal(Signal::SIGSTOP);
+    cluster.servers[index].stop();
     let stopped = Instant::now();
     let mut longest_call = Duration::ZERO;
     loop {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use prost::Message as _;
 use understudy_bus::{
     NatsOptions,
@@ -158,7 +157,7 @@ async fn a_hung_nats_server_does_not_delay_the_direct_path() {
     connected(&seat_nats).await;
     eventually("stream", async || (detector.sender.streams() == 1).then_some(())).await;
     let next = settle(&sender, "web-a", &mut detector.inbound, 0).await;
-    cluster.servers[0].signal(Signal::SIGSTOP);
+    cluster.servers[0].stop();
     assert_quick(&latencies(&sender, &mut detector.inbound, next, 200).await);
     for echo in 100..400 {
         detector.sender.grant(&grant("web-a", echo));
@@ -188,7 +187,7 @@ async fn a_publisher_leaves_a_server_that_does_not_pass_its_heartbeats_on() {
     })
     .await;
     let left = nats.server().unwrap();
-    cluster.servers[usize::from(left == "n1")].signal(Signal::SIGSTOP);
+    cluster.servers[usize::from(left == "n1")].stop();
     eventually("another server", async || {
         beat();
         (nats.server() != Some(left.clone())).then_some(())
