@@ -13,7 +13,7 @@ use super::{
     events::{self, Claim, Told},
     history::{self, CLIENT, Line},
     schedule::Action,
-    tenures,
+    tenures::{self, Hindrance},
     verdict::{Verdict, Violation},
 };
 
@@ -45,6 +45,7 @@ struct Recorded {
     faults: usize,
     /// From when on a process was silent, since a fault ended it, and which.
     killed: Vec<(u64, String)>,
+    hindered: Vec<Hindrance>,
     healed: BTreeMap<usize, u64>,
     resumed: BTreeMap<usize, u64>,
     /// Events may come before the line that says how their clock runs.
@@ -72,12 +73,16 @@ impl Recorded {
             Line::Begin { at, wall_ns, .. } => self.begun = Some((at, wall_ns)),
             Line::Struck { at, fault } => {
                 self.faults += 1;
+                self.hindered.extend(Hindrance::of(at, &fault));
                 if fault.action.ends() {
                     let silent_from = if fault.action == Action::Restart { at + LEAVING } else { at };
                     self.killed.extend(fault.on.into_iter().map(|process| (silent_from, process)));
                 }
             }
-            Line::Mended { .. } => {}
+            Line::Mended { at, number } => {
+                let mended = self.hindered.iter_mut().filter(|hindrance| hindrance.number == number);
+                mended.for_each(|hindrance| hindrance.to = at);
+            }
             Line::Healed { at, round } => {
                 self.healed.insert(round, at);
             }
@@ -115,7 +120,7 @@ impl Recorded {
         for (slot, answers) in &mut self.slots {
             let told: Vec<Told> = told.iter().filter(|told| told.slot == *slot).cloned().collect();
             answers.client.sort_unstable();
-            answers.judge(*slot, &told, &self.killed, &mut verdict);
+            answers.judge(*slot, &told, &self.killed, &self.hindered, &mut verdict);
             let rounds =
                 self.healed.iter().map(|(round, at)| (*round, *at, self.resumed.get(round).copied()));
             rounds.for_each(|round| answers.judge_filling(*slot, round, &mut verdict));
@@ -153,7 +158,14 @@ impl Answers {
         self.eyes.push((sent, node));
     }
 
-    fn judge(&mut self, slot: u32, told: &[Told], killed: &[(u64, String)], verdict: &mut Verdict) {
+    fn judge(
+        &mut self,
+        slot: u32,
+        told: &[Told],
+        killed: &[(u64, String)],
+        hindered: &[Hindrance],
+        verdict: &mut Verdict,
+    ) {
         let two = std::mem::take(&mut self.two).into_iter();
         verdict.violations.extend(two.map(|(at, nodes)| Violation::TwoAnswering { slot, at, nodes }));
         let mut owners: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
@@ -172,7 +184,7 @@ impl Answers {
             let mut later = tenures[index + 1..].iter().filter(|later| later.node == tenure.node);
             let until = later.next().map(|later| later.first).into_iter().chain(silent_from).min();
             let Some(claim) = tenure.claim(until.unwrap_or(u64::MAX), &takeovers) else {
-                if tenure.is_excused(silent_from) {
+                if tenure.is_excused(silent_from, hindered) {
                     verdict.excused += 1;
                 } else if index > 0 {
                     let (node, at) = (tenure.node.clone(), tenure.first);

@@ -228,6 +228,39 @@ fn a_change_of_holder_without_its_event_is_found() {
     let killed = untold().into_iter().chain([struck(TAKEN + 100, Action::Kill, "web-b-executor")]);
     let verdict = check(killed);
     assert_eq!((verdict.violations, verdict.excused), (Vec::new(), 1));
+    // Longer after its beginning, an executor that was cut off from all NATS servers or stopped in between, until
+    // less than that long before its end; not one that had the time, and not for what hindered another.
+    let hindered = |action: Action, on: &str, peers: &[&str], mended: u64| {
+        let (mut first, mut last) =
+            (struck(TAKEN + 50, action, on), struck(TAKEN + 6_000, Action::Kill, "web-b-executor"));
+        if let (Line::Struck { fault: first, .. }, Line::Struck { fault: last, .. }) = (&mut first, &mut last)
+        {
+            (first.number, last.number) = (1, 2);
+            first.peers = peers.iter().map(|peer| (*peer).to_owned()).collect();
+        }
+        check(untold().into_iter().chain([first, Line::Mended { at: ns(mended), number: 1 }, last]))
+    };
+    let all = ["detector-1", "nats-1", "nats-2", "nats-3"];
+    for (action, on, peers) in [
+        (Action::Isolate, "web-b", &[][..]),
+        (Action::Cut, "web-b", &all[..]),
+        (Action::Stop, "web-b-executor", &[]),
+    ] {
+        let late = hindered(action, on, peers, TAKEN + 2_000);
+        assert_eq!((late.violations, late.excused), (Vec::new(), 1), "{action:?}");
+        assert_eq!(
+            hindered(action, on, peers, TAKEN + 1_999).violations,
+            missing,
+            "{action:?} with time left"
+        );
+    }
+    for (action, on, peers) in [
+        (Action::Isolate, "web-a", &[][..]),
+        (Action::Cut, "web-b", &all[..2]),
+        (Action::Stop, "web-b-heartbeat", &[]),
+    ] {
+        assert_eq!(hindered(action, on, peers, TAKEN + 2_000).violations, missing, "{action:?} {on}");
+    }
     // One that told before it was killed needs no excuse, and its epoch counts.
     let told = untold()
         .into_iter()
