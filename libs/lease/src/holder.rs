@@ -38,8 +38,16 @@ impl std::fmt::Display for Why {
 /// What the shell must do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// A quorum granted the slot: claim it in a heartbeat at once and start the takeover. The gate may be open until
-    /// `until`, not longer (rules R4, R5, R7).
+    /// A quorum granted the slot, but fewer seats know of its epoch, since what they promised differs: claim it in a
+    /// heartbeat at once. It is not held before [`Output::Take`], which follows when a quorum has heard (rule R7).
+    Claim {
+        /// The slot.
+        slot: Slot,
+        /// Its new epoch.
+        epoch: Epoch,
+    },
+    /// The slot is held, with an epoch that no other tenure has: claim it in a heartbeat at once and start the
+    /// takeover. The gate may be open until `until`, not longer (rules R4, R5, R7).
     Take {
         /// The slot.
         slot: Slot,
@@ -95,6 +103,8 @@ struct Tenure {
     epoch: Epoch,
     began: BootTime,
     until: BootTime,
+    /// A quorum of seats gives its epoch to nobody else. Until then it is claimed but not held.
+    taken: bool,
     confirming: BTreeSet<Seat>,
     confirmed: bool,
 }
@@ -106,6 +116,10 @@ struct SlotState {
     /// When the first vote came that no quorum has followed yet (rule R9).
     courted_since: Option<BootTime>,
     highest: Epoch,
+    /// Highest epoch promised since the last release.
+    promised: Epoch,
+    /// Up to which epoch each seat gives none to another: it has promised, or knows of higher ones.
+    assured: BTreeMap<Seat, Epoch>,
     /// Grants that echo anything up to this are void (rule R8).
     void_until: Option<BootTime>,
     tenure: Option<Tenure>,
@@ -165,6 +179,10 @@ impl Holder {
         let trusted = grant.echo.after(self.rules.trusted(grant.lease));
         let vote = state.votes.entry(grant.seat).or_default();
         *vote = trusted.max(*vote);
+        let promised = grant.promised.unwrap_or_default();
+        state.promised = state.promised.max(promised);
+        let assured = state.assured.entry(grant.seat).or_default();
+        *assured = promised.max(grant.highest).max(*assured);
         self.count(now, grant);
         Ok(())
     }
@@ -198,6 +216,9 @@ impl Holder {
         self.handle_time(now);
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
         let Some(tenure) = state.tenure.take() else { return };
+        if !tenure.taken {
+            return self.release(now, slot, successor);
+        }
         state.ending = Some(successor);
         self.outputs.push_back(Output::Shut { slot, epoch: tenure.epoch, why });
     }
@@ -213,11 +234,15 @@ impl Holder {
     pub fn handle_time(&mut self, now: BootTime) {
         for slot in (0..self.identity.slots).map(Slot) {
             let state = &mut self.slots[usize::from(slot.0)];
-            if let Some(tenure) = state.tenure.take_if(|tenure| now >= tenure.until) {
+            let ended = state.tenure.take_if(|tenure| now >= tenure.until);
+            if ended.as_ref().is_some_and(|tenure| !tenure.taken) {
+                self.release(now, slot, None);
+            } else if let Some(tenure) = ended {
                 state.ending = Some(None);
                 self.outputs.push_back(Output::Shut { slot, epoch: tenure.epoch, why: Why::Expired });
             }
             let patience = self.rules.lease / 4;
+            let state = &self.slots[usize::from(slot.0)];
             if state.courted_since.is_some_and(|since| now >= since.after(patience)) {
                 self.release(now, slot, None);
             }
@@ -236,7 +261,8 @@ impl Holder {
         ends.chain(courted.map(|since| since.after(self.rules.lease / 4))).min()
     }
 
-    /// Slots held now, for heartbeats (rule R1). Empty once the lease ran out or the gate is being shut.
+    /// Slots held now, or about to be ([`Output::Claim`]), for heartbeats (rule R1). Empty once the lease ran out or the
+    /// gate is being shut.
     pub fn claims(&self, now: BootTime) -> Vec<Claim> {
         let held = |slot: u16| {
             let tenure = self.slots[usize::from(slot)].tenure.as_ref().filter(|tenure| now < tenure.until)?;
@@ -262,7 +288,7 @@ impl Holder {
     /// End of the lease of `slot`, if it is held now.
     pub fn held_until(&self, now: BootTime, slot: Slot) -> Option<BootTime> {
         let tenure = self.slots.get(usize::from(slot.0))?.tenure.as_ref()?;
-        (now < tenure.until).then_some(tenure.until)
+        (tenure.taken && now < tenure.until).then_some(tenure.until)
     }
 
     /// R4: the Q-th highest trusted time; `None` without a quorum.
@@ -283,7 +309,7 @@ impl Holder {
             // A node serves one slot at most, and an unwilling one none.
             return match until {
                 _ if elsewhere || !self.willing => self.release(now, slot, None),
-                Some(until) => self.take(now, slot, until),
+                Some(until) => self.claim(now, slot, until),
                 None => {
                     state.courted_since.get_or_insert(now);
                 }
@@ -291,8 +317,14 @@ impl Holder {
         };
         if let Some(until) = until.filter(|until| *until > tenure.until) {
             tenure.until = until;
-            self.outputs.push_back(Output::Renew { slot, until });
+            if tenure.taken {
+                self.outputs.push_back(Output::Renew { slot, until });
+            }
         }
+        if !tenure.taken {
+            self.take_if_assured(slot);
+        }
+        let Some(tenure) = &mut self.slots[usize::from(slot.0)].tenure else { return };
         if grant.claimed == Some(tenure.epoch) && !tenure.confirmed {
             tenure.confirming.insert(grant.seat);
             if tenure.confirming.len() >= self.rules.quorum {
@@ -302,14 +334,31 @@ impl Holder {
         }
     }
 
-    fn take(&mut self, now: BootTime, slot: Slot, until: BootTime) {
+    /// R7: an epoch above all that the seats which vote have promised or known. Whoever was granted the slot before, and
+    /// was assured by a quorum, shares a seat with this one; so epochs rise, also those that no seat ever heard of.
+    fn claim(&mut self, now: BootTime, slot: Slot, until: BootTime) {
         let state = &mut self.slots[usize::from(slot.0)];
-        let epoch = state.highest.next();
+        let epoch = state.promised.max(state.highest.next());
         state.highest = epoch;
         state.courted_since = None;
         let confirming = BTreeSet::new();
-        state.tenure = Some(Tenure { epoch, began: now, until, confirming, confirmed: false });
-        self.outputs.push_back(Output::Take { slot, epoch, until });
+        state.tenure = Some(Tenure { epoch, began: now, until, taken: false, confirming, confirmed: false });
+        if !self.take_if_assured(slot) {
+            self.outputs.push_back(Output::Claim { slot, epoch });
+        }
+    }
+
+    /// Takes what is claimed once Q seats give its epoch to nobody else; whether it is taken now.
+    fn take_if_assured(&mut self, slot: Slot) -> bool {
+        let state = &mut self.slots[usize::from(slot.0)];
+        let Some(tenure) = &mut state.tenure else { return false };
+        let assuring = state.assured.values().filter(|assured| **assured >= tenure.epoch).count();
+        if assuring < self.rules.quorum {
+            return false;
+        }
+        tenure.taken = true;
+        self.outputs.push_back(Output::Take { slot, epoch: tenure.epoch, until: tenure.until });
+        true
     }
 
     /// The one place where a release comes to be: never beside a tenure.
@@ -317,6 +366,7 @@ impl Holder {
         let state = &mut self.slots[usize::from(slot.0)];
         assert!(state.tenure.is_none(), "slot {slot} is released while it is held");
         state.votes.clear();
+        state.promised = Epoch(0);
         state.courted_since = None;
         state.void_until = Some(now);
         state.release = Some(SlotRelease { slot, at: now, successor: successor.clone() });

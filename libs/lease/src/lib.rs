@@ -14,6 +14,8 @@
 //! - R3: seats may differ in what they know of the past; it orders candidates only until they were tried in vain, or a
 //!   vote that splits would split for ever.
 //! - R6: an epoch above the ceiling is granted but not confirmed, so no lease waits for JetStream.
+//! - R7: an epoch is promised with the election and held when a quorum gives it to nobody else. Otherwise a holder that
+//!   no seat ever hears of would share its epoch with the next.
 //! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T.
 //! - R14: a group's size is a number of open slots. A seat neither grants nor renews a closed one, so its lease runs out.
 //!   It asks nobody to leave: a seat that has heard of a change late must not take a slot away by itself.

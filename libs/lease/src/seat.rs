@@ -268,8 +268,9 @@ impl Seat {
     fn raise_ceiling(&mut self, slot: Slot) {
         let state = &mut self.slots[usize::from(slot.0)];
         let Some(ceiling) = state.ceiling else { return };
-        let wanted = Epoch(state.highest.0 + BLOCK);
-        if ceiling.0 < state.highest.0 + BLOCK / 2 && state.raising.0 < state.highest.0 + BLOCK / 2 {
+        let used = state.used();
+        let wanted = Epoch(used.0 + BLOCK);
+        if ceiling.0 < used.0 + BLOCK / 2 && state.raising.0 < used.0 + BLOCK / 2 {
             state.raising = wanted;
             self.outputs.push_back(Output::RaiseCeiling { slot, to: wanted });
         }
@@ -307,6 +308,7 @@ impl Seat {
             until: now.after(self.rules.lease),
             echo: heartbeat.sent_at,
             claimed: Some(claimed),
+            promised: live.promised,
         };
         self.set_grant(now, slot, &renewed);
     }
@@ -351,13 +353,26 @@ impl Seat {
         let highest = state.highest;
         match election::choose(&self.ballot(now, slot, None)) {
             Some(Choice { holder, echo, claimed }) => {
-                let live = Live { holder: holder.clone(), until: now.after(self.rules.lease), echo, claimed };
+                let promised = self.promise(slot);
+                let until = now.after(self.rules.lease);
+                let live = Live { holder: holder.clone(), until, echo, claimed, promised };
                 self.slots[usize::from(slot.0)].told_vacant = false;
                 self.set_grant(now, slot, &live);
                 self.outputs.push_back(Output::Elected { slot, holder, previous });
             }
             None => self.tell_vacant(now, slot, highest),
         }
+    }
+
+    /// R7: the epoch of a new holder, which this seat gives to nobody else, whether or not its claim is ever heard. Also
+    /// to one that claims the slot: the claim may be an old one, and its next epoch must be above what others were
+    /// promised since.
+    fn promise(&mut self, slot: Slot) -> Epoch {
+        let state = &mut self.slots[usize::from(slot.0)];
+        state.promised = state.used().next();
+        let promised = state.promised;
+        self.raise_ceiling(slot);
+        promised
     }
 
     fn tell_vacant(&mut self, now: BootTime, slot: Slot, highest: Epoch) {
@@ -403,7 +418,7 @@ impl Seat {
     }
 
     /// R6b: no epoch passes the ceiling. It is being raised; until then the lease goes on, for none may wait for
-    /// JetStream, but the epoch gets no vote as a fencing token.
+    /// JetStream, but the epoch gets no vote as a fencing token, and a restart forgets that it was promised.
     fn send_grant(&mut self, slot: Slot, live: &Live) {
         let state = &self.slots[usize::from(slot.0)];
         let claimed = live.claimed.filter(|epoch| state.ceiling.is_some_and(|ceiling| *epoch <= ceiling));
@@ -418,6 +433,7 @@ impl Seat {
             lease: self.rules.lease,
             highest: self.slots[usize::from(slot.0)].highest,
             claimed,
+            promised: Some(live.promised),
         }));
     }
 

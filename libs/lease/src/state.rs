@@ -35,12 +35,17 @@ pub(crate) struct Live {
     pub(crate) until: BootTime,
     pub(crate) echo: BootTime,
     pub(crate) claimed: Option<Epoch>,
+    /// Epoch promised with the election (rule R7).
+    pub(crate) promised: Epoch,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct SlotState {
     pub(crate) grant: Option<Live>,
     pub(crate) highest: Epoch,
+    /// Highest epoch ever promised. Apart from `highest`, with which claims are compared: an election that this seat
+    /// alone held must not make the holder's claim an old one.
+    pub(crate) promised: Epoch,
     /// Durable bound on epochs; `None` until it was read.
     pub(crate) ceiling: Option<Epoch>,
     pub(crate) raising: Epoch,
@@ -53,4 +58,11 @@ pub(crate) struct SlotState {
     /// Whom a switchover named, and until when that counts.
     pub(crate) successor: Option<(NodeId, BootTime)>,
     pub(crate) told_vacant: bool,
+}
+
+impl SlotState {
+    /// No new tenure may have an epoch up to this.
+    pub(crate) fn used(&self) -> Epoch {
+        self.highest.max(self.promised)
+    }
 }

@@ -255,6 +255,7 @@ impl TryFrom<v1::Grant> for Grant {
             lease: Duration::from_nanos(raw.lease_nanos),
             highest: epoch(raw.highest)?,
             claimed: if raw.claimed == 0 { None } else { Some(epoch(raw.claimed)?) },
+            promised: if raw.promised == 0 { None } else { Some(epoch(raw.promised)?) },
         })
     }
 }
@@ -272,6 +273,7 @@ impl From<&Grant> for v1::Grant {
             lease_nanos: u64::try_from(grant.lease.as_nanos()).unwrap_or(u64::MAX),
             highest: grant.highest.0,
             claimed: grant.claimed.map_or(0, |epoch| epoch.0),
+            promised: grant.promised.map_or(0, |epoch| epoch.0),
         }
     }
 }

@@ -135,6 +135,8 @@ pub struct Grant {
     pub highest: Epoch,
     /// Epoch that the answered heartbeat claimed (rule R7).
     pub claimed: Option<Epoch>,
+    /// The seat gives this epoch, or a lower one, to nobody else from now on (rule R7).
+    pub promised: Option<Epoch>,
 }
 
 /// A seat asks a holder to shut its gate and release (rule R10).

@@ -56,6 +56,7 @@ fn every_message_reads_back() {
         lease: Duration::from_millis(300),
         highest: Epoch(6),
         claimed: None,
+        promised: Some(Epoch(7)),
     };
     assert_eq!(Grant::try_from(v1::Grant::from(&grant)).unwrap(), grant);
     let revoke = Revoke {

@@ -50,6 +50,7 @@ fn grant() -> v1::Grant {
         lease_nanos: 300_000_000,
         highest: 6,
         claimed: 5,
+        promised: 7,
     }
 }
 

@@ -176,6 +176,7 @@ impl Candidate {
         while let Some(output) = self.holder.poll_output() {
             changed |= !matches!(output, HolderOutput::Renew { .. } | HolderOutput::Confirmed { .. });
             match output {
+                HolderOutput::Claim { .. } => {}
                 HolderOutput::Take { until, .. } | HolderOutput::Renew { until, .. } => {
                     self.until.store(until.0, Ordering::Release);
                 }

@@ -209,6 +209,7 @@ impl Executor {
     pub(crate) async fn carry_out(&mut self) {
         while let Some(output) = self.holder.poll_output() {
             match output {
+                HolderOutput::Claim { .. } => self.push_state(),
                 HolderOutput::Take { slot, epoch, until } => self.begin(slot, epoch, until),
                 HolderOutput::Renew { slot, until } => self.renew(slot, until).await,
                 HolderOutput::Confirmed { slot, epoch } => self.confirmed(slot, epoch),

@@ -101,7 +101,7 @@ pub(crate) fn assert_grant(grant: &Grant) {
     assert_slot(grant.slot);
     assert_holder(&grant.holder);
     assert_epoch(grant.highest);
-    grant.claimed.into_iter().for_each(assert_epoch);
+    grant.claimed.into_iter().chain(grant.promised).for_each(assert_epoch);
     assert_reads_back::<v1::Grant, _>(grant);
 }
 

@@ -154,7 +154,8 @@ impl World {
             return;
         };
         match message {
-            FromSeat::Grant(grant) if grant.highest.0 >= NEAR_THE_END => {}
+            FromSeat::Grant(grant)
+                if grant.highest.max(grant.promised.unwrap_or_default()).0 >= NEAR_THE_END => {}
             FromSeat::Grant(grant) => self.grant(&grant),
             FromSeat::Revoke(revoke) => {
                 self.refusing(|holder, now| holder.handle_revoke(now, &revoke));
@@ -245,6 +246,9 @@ impl World {
                 HolderOutput::Release(release) => {
                     assert!(!self.shutting.contains(&release.slot), "released before the gate is shut (R8)");
                     assert_release(&release);
+                }
+                HolderOutput::Claim { slot, .. } => {
+                    assert!(self.holder.held_until(self.now, slot).is_none(), "held before it is taken (R7)");
                 }
                 HolderOutput::Renew { .. } | HolderOutput::Confirmed { .. } => {}
             }

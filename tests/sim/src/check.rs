@@ -29,6 +29,7 @@ pub(crate) struct Served {
 #[derive(Debug, Default, Clone)]
 struct SlotCheck {
     served: Option<Served>,
+    taken: Epoch,
     token: Epoch,
     register: Option<(Epoch, usize)>,
 }
@@ -94,6 +95,16 @@ impl Check {
     /// When the last gate of the slot was or will be shut.
     pub(crate) fn served_until(&self, slot: Slot) -> u64 {
         self.slots[usize::from(slot.0)].served.map_or(0, |open| open.until)
+    }
+
+    /// Invariant 2: the epoch with which `node` takes the slot, confirmed later or not, is above all before.
+    pub(crate) fn taken(&mut self, now: u64, slot: Slot, node: usize, epoch: Epoch) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        if epoch <= state.taken {
+            let what = format!("slot {slot}: node {node} takes epoch {epoch} after {}", state.taken);
+            return self.fail(2, now, what);
+        }
+        state.taken = epoch;
     }
 
     /// Invariant 2: `node` uses `epoch` as a token.

@@ -27,6 +27,8 @@ pub(crate) struct Executor {
     serving: Vec<Option<Epoch>>,
     /// Gates that are shut, the claim not yet known to be withdrawn.
     shutting: Vec<Slot>,
+    /// Highest promise of any seat, for [`Mutant::PromiseOfOne`].
+    promised: Epoch,
     number: u32,
     sent: Option<Rc<State>>,
     publisher_there: bool,
@@ -42,6 +44,7 @@ impl Executor {
             started: 0,
             serving: vec![None; usize::from(slots)],
             shutting: Vec::new(),
+            promised: Epoch(0),
             number: 0,
             sent: None,
             publisher_there: false,
@@ -102,7 +105,15 @@ impl World {
         // Grants come by the thousand and rarely change what a heartbeat says: what does is an output.
         let (told, asked) = (!matches!(input, Input::Message(_)), matches!(input, Input::Asked));
         match input {
-            Input::Message(Message::Grant(grant)) => {
+            Input::Message(Message::Grant(mut grant)) => {
+                match self.options.mutant {
+                    Some(Mutant::NoPromise) => Rc::make_mut(&mut grant).promised = Some(grant.highest.next()),
+                    Some(Mutant::PromiseOfOne) => {
+                        executor.promised = executor.promised.max(grant.promised.unwrap_or_default());
+                        Rc::make_mut(&mut grant).promised = Some(executor.promised);
+                    }
+                    _ => {}
+                }
                 let outcome = executor.machine().handle_grant(now, &grant);
                 self.trace.note(self.now, &[32, node as u64, grant.seat.raw().into(), grant.echo.0], || {
                     let (seat, slot) = (grant.seat, grant.slot);
@@ -147,6 +158,11 @@ impl World {
         while let Some(output) = self.nodes[node].executor.machine().poll_output() {
             changed |= !matches!(output, HolderOutput::Renew { .. });
             match output {
+                HolderOutput::Claim { slot, epoch } => {
+                    self.trace.note(self.now, &[39, node as u64, slot.0.into(), epoch.0], || {
+                        format!("node {node} claims slot {slot} with epoch {epoch}")
+                    });
+                }
                 HolderOutput::Take { slot, epoch, .. } => self.take(node, slot, epoch),
                 HolderOutput::Renew { slot, until } => {
                     if self.nodes[node].executor.serving[usize::from(slot.0)].is_some() {
@@ -189,6 +205,10 @@ impl World {
         self.trace.note(self.now, &[36, node as u64, slot.0.into(), epoch.0], || {
             format!("node {node} takes slot {slot} with epoch {epoch}")
         });
+        // What passes the ceiling while the store is down may be forgotten by seats that restart (R6).
+        if epoch <= self.store.ceilings[usize::from(slot.0)] {
+            self.check.taken(self.now, slot, node, epoch);
+        }
         if self.options.mutant == Some(Mutant::EarlyEpoch) {
             self.use_token(node, slot, epoch);
         }

@@ -27,6 +27,10 @@ pub enum Mutant {
     GateStays,
     /// The epoch is used as a token when the slot is taken (R7).
     EarlyEpoch,
+    /// Seats promise the epoch after the highest that they know, whatever they have promised before (R7).
+    NoPromise,
+    /// Holders take the promise of one seat for that of all (R7).
+    PromiseOfOne,
     /// A seat that was away judges at once (R13).
     LateJudge,
     /// Seats go on renewing slots that were closed (R14).
@@ -233,6 +237,11 @@ impl Options {
             Mutant::NoIncarnation => {
                 self.faults = vec![Fault::ExecutorKill, Fault::PublisherPause, Fault::SeatPause];
                 self.network.tail = 16_000;
+                self.fault_gap = 300 * MS;
+            }
+            // Epochs above the ceiling, for want of the store, that every seat then forgets.
+            Mutant::EarlyEpoch => {
+                self.faults = vec![Fault::AllSeatsRestart, Fault::KvDown, Fault::ExecutorKill];
                 self.fault_gap = 300 * MS;
             }
             Mutant::SizeUnheard => (self.faults, self.fault_gap) = (vec![Fault::Resize], 1_000 * MS),

@@ -133,6 +133,16 @@ fn mutant_epoch_used_before_it_is_confirmed() {
     catches(Mutant::EarlyEpoch, 2, 300, Options::storm);
 }
 
+#[test]
+fn mutant_promises_are_not_kept() {
+    catches(Mutant::NoPromise, 2, 600, Options::storm);
+}
+
+#[test]
+fn mutant_one_seat_promises_for_all() {
+    catches(Mutant::PromiseOfOne, 2, 600, Options::storm);
+}
+
 /// Breaks nothing at any instant, but gives a false failover when all seats wake: a single fault shows it.
 #[test]
 fn mutant_late_observer_judges_at_once() {

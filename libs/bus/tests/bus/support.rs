@@ -234,6 +234,7 @@ pub(crate) fn grant(name: &str, echo: u64) -> Grant {
         lease: Duration::from_millis(300),
         highest: Epoch(3),
         claimed: None,
+        promised: None,
     }
 }
 

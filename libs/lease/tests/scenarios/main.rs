@@ -12,6 +12,7 @@ understudy_golden::scenarios! {
     r03_nobody
     r06_restart
     r06_store_down
+    r07_unheard
     r08_switchover
     r08_late_release
     r09_split_vote

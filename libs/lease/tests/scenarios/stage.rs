@@ -230,6 +230,7 @@ impl Stage {
             let name = self.nodes[index].name.clone();
             changed |= !matches!(output, HolderOutput::Renew { .. } | HolderOutput::Confirmed { .. });
             match output {
+                HolderOutput::Claim { epoch, .. } => self.say(&format!("{name} claims epoch {epoch}")),
                 HolderOutput::Take { epoch, until, .. } => {
                     let left = until.since(self.at()).as_millis();
                     self.say(&format!("{name} takes epoch {epoch} for {left} ms"));

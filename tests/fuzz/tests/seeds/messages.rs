@@ -126,6 +126,7 @@ fn grant(echo: u64, claimed: Option<Epoch>) -> Grant {
         lease: Duration::from_millis(300),
         highest: Epoch(16),
         claimed,
+        promised: None,
     }
 }
 
