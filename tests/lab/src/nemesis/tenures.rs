@@ -60,7 +60,7 @@ impl Tenure {
         let mut own: Vec<_> = own.map(|hindrance| (hindrance.from, hindrance.to)).collect();
         own.sort_unstable();
         let in_time = |free_from: u64, (from, to): (u64, u64)| {
-            if from <= free_from + TELLS_WITHIN { free_from.max(to) } else { free_from }
+            if from <= free_from.saturating_add(TELLS_WITHIN) { free_from.max(to) } else { free_from }
         };
         let free_from = own.into_iter().fold(self.first, in_time);
         silent_from.is_some_and(|at| at <= free_from.saturating_add(TELLS_WITHIN))
