@@ -1,9 +1,9 @@
 //! The way to a deployment: configuration, connection, time limit.
 
-use std::{path::Path, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use understudy_bus::{Identity, Nats, NatsState};
 use understudy_service::{
     config::{Config, environment},
@@ -22,6 +22,12 @@ const SEATS: &str = "UNDERSTUDY_DETECTOR__SEATS";
 
 /// A person may sit far from the servers: what services take for a hung server may be a slow line here.
 const PING: Duration = Duration::from_secs(1);
+
+/// A stream that elects its leader loses what it is asked meanwhile, for 4 to 9 s (design section 2): after a restart of
+/// the NATS servers, for one. On top of the time limit.
+const ELECTION: Duration = Duration::from_secs(10);
+/// Pause before JetStream is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which seats there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +97,28 @@ impl Session {
             format!("no NATS server lets us in within {limit:?}: tried {}", servers.join(", "))
         })?;
         Ok(Self { nats, expected, timeout: limit })
+    }
+
+    /// Reads from JetStream, again until an election would be over; says so once the time limit has passed.
+    pub(crate) async fn stored<T, E: Error + Send + Sync + 'static>(
+        &self,
+        read: impl AsyncFn() -> Result<T, E>,
+    ) -> anyhow::Result<T> {
+        let began = Instant::now();
+        let mut told = false;
+        loop {
+            let error = match read().await {
+                Ok(value) => return Ok(value),
+                Err(error) if began.elapsed() >= self.timeout + ELECTION => return Err(error.into()),
+                Err(error) => error,
+            };
+            if began.elapsed() >= self.timeout && !told {
+                told = true;
+                let error = anyhow::Error::new(error);
+                eprintln!("note: {error:#}; asking again for {ELECTION:?}: an election may be going on");
+            }
+            sleep(PAUSE).await;
+        }
     }
 }
 

@@ -167,19 +167,24 @@ impl Executor {
         ending.hook_runs = false;
     }
 
+    /// Tells how the tenure ended. One that never came to serve has no record of a takeover: it failed, be it by a step
+    /// or because the slot was lost meanwhile.
     fn tell_demoted(&mut self, slot: Slot, ending: &Ending) {
-        let epoch = ending.tenure.epoch;
+        let Ending { tenure, why, .. } = ending;
+        let epoch = tenure.epoch;
         let steps = steps(&ending.done, ending.began);
-        if let Why::TakeoverFailed(reason) = &ending.why {
-            let failed = ending.tenure.done.iter().rev().find(|done| done.outcome != StepOutcome::Done);
+        if tenure.serving_at.is_none() {
             let failed = v1::TakeoverFailed {
                 group: self.settings.group_id.to_string(),
                 slot: slot.0.into(),
                 node: self.settings.node.to_string(),
                 epoch: epoch.0,
-                step: failed.map(|done| done.name.to_owned()).unwrap_or_default(),
-                reason: reason.clone(),
-                steps: crate::tenure::steps(&ending.tenure.done, ending.tenure.zero()),
+                step: tenure.step.to_owned(),
+                reason: match why {
+                    Why::TakeoverFailed(reason) => reason.clone(),
+                    lost => lost.to_string(),
+                },
+                steps: crate::tenure::steps(&tenure.done, tenure.zero()),
             };
             self.tell(&format!("{slot}/{epoch}"), &failed);
         }
@@ -188,7 +193,7 @@ impl Executor {
             slot: slot.0.into(),
             node: self.settings.node.to_string(),
             epoch: epoch.0,
-            reason: ending.why.to_string(),
+            reason: why.to_string(),
             steps,
         };
         self.tell(&format!("{slot}/{epoch}"), &demoted);

@@ -112,6 +112,7 @@ impl Executor {
                 tenure.wait = Wait::Over;
                 break;
             };
+            tenure.step = step.name();
             if step.needs_confirmed_epoch() && !tenure.confirmed {
                 tenure.wait = Wait::Confirmation;
                 break;

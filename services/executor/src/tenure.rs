@@ -69,6 +69,8 @@ pub struct Tenure {
     pub wait: Wait,
     /// When it began to wait.
     pub waiting_since: BootTime,
+    /// Name of the step that came last, be it done, under way or failed; empty before the first.
+    pub step: &'static str,
     /// Steps done.
     pub done: Vec<Done>,
     /// Announcing per VIP.
@@ -109,6 +111,7 @@ impl Tenure {
             guards: Vec::new(),
             open: false,
             queue: plan.steps.into(),
+            step: "",
             wait: Wait::Nothing,
             waiting_since: now,
             done: Vec::new(),

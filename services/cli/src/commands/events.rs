@@ -1,8 +1,5 @@
 //! `understudy events`: the history in JetStream, and what is added to it.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 use understudy_bus::{
     EventLog,
     events::{From, StoredEvent},
@@ -11,13 +8,10 @@ use understudy_service::{exit, shutdown};
 
 use crate::{args::Events, output, render, session::Session};
 
-/// Pause before the history is asked for again: its stream may have no leader for a moment.
-const PAUSE: Duration = Duration::from_millis(100);
-
 pub(super) async fn run(session: &Session, args: &Events) -> anyhow::Result<u8> {
     let log = EventLog::open(&session.nats, "cli");
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-    let stored = read(session, &log, From::Last(last), args).await?;
+    let stored = session.stored(async || log.read(From::Last(last), args.group.as_ref()).await).await?;
     for event in &stored {
         show(event, args.json)?;
     }
@@ -34,23 +28,6 @@ pub(super) async fn run(session: &Session, args: &Events) -> anyhow::Result<u8> 
         tokio::select! {
             () = ended.cancelled() => return Ok(exit::OK),
             Some(event) = following.next() => show(&event, args.json)?,
-        }
-    }
-}
-
-/// Reads, again until the time limit is over.
-async fn read(
-    session: &Session,
-    log: &EventLog,
-    from: From,
-    args: &Events,
-) -> anyhow::Result<Vec<StoredEvent>> {
-    let until = Instant::now() + session.timeout;
-    loop {
-        match log.read(from, args.group.as_ref()).await {
-            Ok(events) => return Ok(events),
-            Err(error) if Instant::now() + PAUSE >= until => return Err(error.into()),
-            Err(_) => sleep(PAUSE).await,
         }
     }
 }

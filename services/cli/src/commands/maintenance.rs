@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
-use tokio::time::timeout;
 use understudy_bus::{Store, nats::RequestError};
 use understudy_service::{exit, seat::hostname};
 use understudy_wire::{GroupId, NodeId, Subject, v1};
@@ -89,9 +88,7 @@ struct Listed {
 
 async fn list(session: &Session, group: Option<&GroupId>, json: bool) -> anyhow::Result<u8> {
     let store = Store::open(&session.nats);
-    let limit = session.timeout;
-    let read = timeout(limit, store.maintenance()).await;
-    let set = read.with_context(|| format!("JetStream does not give the list within {limit:?}"))??;
+    let set = session.stored(async || store.maintenance().await).await?;
     let wanted = set.into_iter().filter(|(of, _)| group.is_none_or(|group| group == of));
     let listed: Vec<_> = wanted.map(|(group, node)| Listed { group, node }).collect();
     if json {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::ChildStdout,
+    process::{ChildStdout, Stdio},
     sync::mpsc,
 };
 
@@ -139,4 +139,27 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
     let mut process = server.spawn(&["status", "--seats", "3"]);
     drop(process.0.stdout.take());
     assert_eq!(process.0.wait().unwrap().code(), Some(0));
+}
+
+/// As after a restart of the servers: the stream cannot be asked for longer than one answer takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_still_electing_is_asked_again() {
+    let server = Server::start();
+    let nats = server.client().await;
+    let args = ["events", "--follow", "--timeout", "200ms", "--nats", &server.url, "--cluster", "demo"];
+    let mut process = Process(program(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(process.0.stderr.take().unwrap());
+    // It says so when its time limit is over, and goes on.
+    let mut note = String::new();
+    said.read_line(&mut note).unwrap();
+    assert!(note.starts_with("note: JetStream: "), "{note:?}");
+    assert!(note.ends_with("asking again for 10s: an election may be going on\n"), "{note:?}");
+    let shown = lines(&mut process);
+    let log = EventLog::start(&nats, "detector/2");
+    log.publish(&trouble("web", 7));
+    wait_for(&shown, "number 7");
+    // Followed by now, and so it minds the interrupt.
+    log.publish(&trouble("web", 8));
+    wait_for(&shown, "number 8");
+    assert_eq!(interrupt(process), Some(0));
 }

@@ -123,11 +123,19 @@ fn next_after_failed_hook(stage: &Stage, fault: &str, bound: Duration, reason: &
     stage.fails_over(fault, "web-c", bound, |deployment| deployment.network.isolate("web-a"))?;
     let served = stage.probe.snapshot().last_served("web-b", stage.probe.mark());
     ensure!(served.is_none(), "web-b answered although it was never promoted");
+    told_failed(stage, reason)
+}
+
+/// The history has the takeover that web-b did not get past its hook with.
+fn told_failed(stage: &Stage, reason: &str) -> Result<()> {
     wait_until("the failed takeover is in the history, with its reason", SOON, || {
-        let failed = stage.events().ok()?.into_iter().find(|event| event["kind"] == "takeover_failed")?;
-        let data = &failed["data"];
-        let told =
-            data["reason"].as_str()?.contains(reason) && data["node"] == "web-b" && data["step"] == "promote";
+        let events = stage.events().ok()?;
+        let mut failed = events.iter().filter(|event| event["kind"] == "takeover_failed");
+        let told = failed.any(|event| {
+            let data = &event["data"];
+            let because = data["reason"].as_str().is_some_and(|told| told.contains(reason));
+            because && data["node"] == "web-b" && data["step"] == "promote"
+        });
         told.then_some(())
     })
 }
@@ -156,6 +164,23 @@ fn row_15_a_promote_hook_that_hangs_is_killed_and_the_next_follows() -> Result<(
     let least = stage.deployment.plan.lease - stage.deployment.plan.interval + HOOK_TIMEOUT;
     let waited = next.since(begin);
     ensure!(waited > least, "the next one served after {waited:?}: it did not wait for the timeout");
+    stage.end()
+}
+
+#[test]
+fn a_standby_that_loses_the_slot_while_its_hook_runs_tells_that_its_takeover_failed() -> Result<()> {
+    let promote = "{ command = [\"/bin/sh\", \"-c\", \"test $UNDERSTUDY_NODE != web-b || \
+                   { touch $UNDERSTUDY_NODE__STATE_DIR.promoting; sleep 60; }\"], timeout = \"30s\" }";
+    let stage = Stage::with("cut off in its hook", plan_with_hooks("lost", promote))?;
+    let promoting = stage.deployment.network.folder().join("web-b-state.promoting");
+    let bound = WITH_HOOKS + stage.deployment.plan.lease;
+    stage.fails_over("cut off, and the next in its hook", "web-c", bound, |deployment| {
+        deployment.network.isolate("web-a")?;
+        wait_until("web-b runs its hook", SOON, || promoting.exists())?;
+        deployment.network.isolate("web-b")
+    })?;
+    stage.deployment.network.heal("web-b")?;
+    told_failed(&stage, "the lease ran out")?;
     stage.end()
 }
 
