@@ -95,9 +95,12 @@ impl Alarm {
                 self.set = Some(deadline);
             }
             let mut ready = self.timer.readable().await.expect("the runtime lives as long as its tasks");
+            let gone_off = ready.get_inner().0.wait().is_ok();
+            ready.clear_ready();
             // Nothing to read: it had gone off before it was set anew.
-            let _ = ready.try_io(|timer| Ok(timer.get_ref().0.wait()?));
-            self.set = None;
+            if gone_off {
+                self.set = None;
+            }
         }
     }
 }

@@ -185,11 +185,12 @@ impl Workload {
 }
 
 fn answer_with(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
-    write!(
-        stream,
+    // In one piece, as servers do: each piece would be a packet, and wake who asks once more.
+    let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}\n",
         body.len() + 1
-    )
+    );
+    stream.write_all(answer.as_bytes())
 }
 
 /// One of the connections that may be open.

@@ -155,8 +155,10 @@ fn from_node(message: node_message::Message) -> Vec<u8> {
 }
 
 pub(crate) fn seat_messages() -> Vec<Seed> {
+    let promise = Grant { promised: Some(Epoch(18)), ..grant(1_000_000_000, None) };
     vec![
         ("grant", from_seat(seat_message::Message::Grant((&grant(1_000_000_000, None)).into()))),
+        ("promise", from_seat(seat_message::Message::Grant((&promise).into()))),
         ("claimed", from_seat(seat_message::Message::Grant((&grant(1_000_000_000, Some(Epoch(17)))).into()))),
         ("revoke", from_seat(seat_message::Message::Revoke((&revoke()).into()))),
         ("presence", from_seat(seat_message::Message::Presence(presence()))),
