@@ -50,7 +50,8 @@ impl Echo {
         Self { nats: nats.clone(), limit, seen: Mutex::new(seen), silent, _task: task }
     }
 
-    /// A heartbeat has left.
+    /// A heartbeat leaves. The first over a connection must be told before it does: an echo that came earlier would count
+    /// for the connection before.
     pub(crate) fn sent(&self) {
         let counters = self.nats.counters();
         let (connection, received) = (counters.nats_connects.value(), counters.nats_received.value());

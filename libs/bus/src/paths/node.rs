@@ -166,8 +166,9 @@ impl NodeSender {
         }
         self.direct.send_heartbeat(&raw);
         let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
-        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+        // Before it does, or what comes back may come first.
         self.heartbeat_left();
+        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
     }
 
     /// For an executor, whose publisher sends the heartbeats: one has left.
