@@ -146,7 +146,7 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
 async fn a_stream_that_is_still_electing_is_asked_again() {
     let server = Server::start();
     let nats = server.client().await;
-    let args = ["events", "--follow", "--timeout", "200ms", "--nats", &server.url, "--cluster", "demo"];
+    let args = ["events", "--follow", "--nats", &server.url, "--cluster", "demo"];
     let mut process = Process(program(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut said = BufReader::new(process.0.stderr.take().unwrap());
     // It says so when its time limit is over, and goes on.
