@@ -236,8 +236,9 @@ fn node_section(figures: &node::Figures, targets: &mut Vec<Target>, text: &mut S
     let _ = write!(
         text,
         "\n## Idle node\n\n\
-         Heartbeat and executor with an HTTP check every 100 ms; the dearer of holder and standby: {} % of a core, {} MiB\n\
-         resident ({} MiB with shared pages divided).\n\n\
+         Heartbeat and executor with an HTTP check every 100 ms. The node that is looked at and its workload have one\n\
+         processor, everything that would be on other hosts has the other. The dearer of holder and standby: {} % of a core,\n\
+         {} MiB resident ({} MiB with shared pages divided).\n\n\
          | service | processor | resident |\n|---|---:|---:|\n",
         number(figures.cpu_percent),
         number(figures.rss_mib),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use understudy_lab::{
-    Deployment, Moment,
+    Deployment, Moment, Process,
     deployment::{Node, Plan},
 };
 
 use crate::{
     figures::{rounded, save},
-    usage::{self, Memory},
+    usage::{self, OTHERS, OWN},
 };
 
 /// File of these figures.
@@ -47,9 +47,12 @@ pub(crate) struct Service {
     pub cpu_percent: f64,
     /// Resident memory, MiB.
     pub rss_mib: f64,
+    /// The same with shared pages divided, MiB.
+    pub pss_mib: f64,
 }
 
-/// Measures holder and standby of an idle deployment.
+/// Measures holder and standby of an idle deployment, one after the other. A node is a host of its own, so the one that is
+/// looked at has one processor to itself, and the nodes and servers that would be elsewhere share the other.
 pub(crate) fn measure() -> Result<()> {
     let plan = Plan { name_servers: Vec::new(), ..Plan::new("idle") };
     let interval_ms = u64::try_from(plan.interval.as_millis())?;
@@ -59,43 +62,44 @@ pub(crate) fn measure() -> Result<()> {
     // The probe's questions are the workload's business, but their packets are this machine's.
     drop(probe);
     (Moment::now() + SETTLE).reach();
-    let nodes = &deployment.nodes[..2];
-    let before = times(nodes)?;
-    let begin = Moment::now();
-    (begin + SPAN).reach();
-    let after = times(nodes)?;
-    let span = Moment::now().since(begin).as_secs_f64();
-    let mut services = Vec::new();
-    let mut sums: Vec<(f64, Memory)> = Vec::new();
-    for (node, (before, after)) in nodes.iter().zip(before.iter().zip(&after)) {
-        let mut sum = (0.0, Memory::default());
-        for (process, (before, after)) in node.services().iter().zip(before.iter().zip(after)) {
-            let cpu_percent = (*after - *before).as_secs_f64() / span * 100.0;
-            let memory = usage::memory(process.pid())?;
-            sum = (sum.0 + cpu_percent, sum.1 + memory);
-            let rss_mib = rounded(memory.rss as f64 / MIB);
-            services.push(Service {
-                name: process.name().into(),
-                cpu_percent: rounded(cpu_percent),
-                rss_mib,
-            });
-        }
-        sums.push(sum);
-    }
-    let largest = |of: fn(&(f64, Memory)) -> f64| rounded(sums.iter().map(of).fold(0.0, f64::max));
+    let nodes = [look_at(&deployment, 0)?, look_at(&deployment, 1)?];
+    let dearest = |of: fn(&Service) -> f64| {
+        let sums = nodes.iter().map(|services| services.iter().map(of).sum::<f64>());
+        rounded(sums.fold(0.0, f64::max))
+    };
     let figures = Figures {
-        cpu_percent: largest(|(cpu, _)| *cpu),
-        rss_mib: largest(|(_, memory)| memory.rss as f64 / MIB),
-        pss_mib: largest(|(_, memory)| memory.pss as f64 / MIB),
+        cpu_percent: dearest(|service| service.cpu_percent),
+        rss_mib: dearest(|service| service.rss_mib),
+        pss_mib: dearest(|service| service.pss_mib),
         interval_ms,
-        services,
+        services: nodes.into_iter().flatten().collect(),
     };
     println!("{figures:#?}");
     save(FILE, &figures)
 }
 
-fn times(nodes: &[Node]) -> Result<Vec<Vec<Duration>>> {
-    let of =
-        |node: &Node| node.services().iter().map(|process| usage::processor_time(process.pid())).collect();
-    nodes.iter().map(of).collect()
+/// What the services of one node cost while it has a processor to itself.
+fn look_at(deployment: &Deployment, index: usize) -> Result<Vec<Service>> {
+    let node = &deployment.nodes[index];
+    deployment.processes().try_for_each(|process| usage::pin(process.pid(), OTHERS))?;
+    node.processes().iter().try_for_each(|process| usage::pin(process.pid(), OWN))?;
+    let before = times(node)?;
+    let begin = Moment::now();
+    (begin + SPAN).reach();
+    let after = times(node)?;
+    let span = Moment::now().since(begin).as_secs_f64();
+    let service = |(process, (before, after)): (&Process, (Duration, Duration))| {
+        let memory = usage::memory(process.pid())?;
+        Ok(Service {
+            name: process.name().into(),
+            cpu_percent: rounded((after - before).as_secs_f64() / span * 100.0),
+            rss_mib: rounded(memory.rss as f64 / MIB),
+            pss_mib: rounded(memory.pss as f64 / MIB),
+        })
+    };
+    node.services().into_iter().zip(before.into_iter().zip(after)).map(service).collect()
+}
+
+fn times(node: &Node) -> Result<Vec<Duration>> {
+    node.services().iter().map(|process| usage::processor_time(process.pid())).collect()
 }

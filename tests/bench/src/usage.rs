@@ -8,8 +8,13 @@ use nix::{
     unistd::Pid,
 };
 
+/// Processor of what is measured.
+pub(crate) const OWN: usize = 1;
+/// Processor of everything that would be on other hosts.
+pub(crate) const OTHERS: usize = 0;
+
 /// Memory of a process, bytes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     /// Resident, shared pages in full.
     pub rss: u64,
@@ -17,18 +22,6 @@ pub(crate) struct Memory {
     pub pss: u64,
     /// Resident and of no file: what the process holds, without code that was run for the first time.
     pub anonymous: u64,
-}
-
-impl std::ops::Add for Memory {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            rss: self.rss + other.rss,
-            pss: self.pss + other.pss,
-            anonymous: self.anonymous + other.anonymous,
-        }
-    }
 }
 
 /// Memory of a process now.

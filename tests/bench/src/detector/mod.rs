@@ -15,7 +15,7 @@ use understudy_lab::{
 
 use crate::{
     figures::{median, percentile, rounded, save, worst},
-    usage,
+    usage::{self, OTHERS, OWN},
 };
 use load::{Load, group_name};
 
@@ -37,9 +37,6 @@ const STEP: Duration = Duration::from_secs(3);
 const DRAIN: Duration = Duration::from_secs(10);
 /// JetStream keeps a ceiling for each group, one after the other.
 const UP: Duration = Duration::from_secs(90);
-/// Processor of the detector, and of everything else.
-const OWN: usize = 1;
-const OTHERS: usize = 0;
 /// A page of `/metrics` of a busy detector.
 const PATIENCE: Duration = Duration::from_secs(5);
 

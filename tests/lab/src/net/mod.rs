@@ -81,6 +81,14 @@ impl Network {
             switch,
             &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")],
         )?;
+        // Where br_netfilter is there (Docker loads it), every frame that a bridge forwards goes through the firewall of
+        // IP as well, in the sender's time. A switch has none.
+        if Path::new("/proc/sys/net/bridge").exists() {
+            let firewalls =
+                ["iptables", "ip6tables", "arptables"].map(|of| format!("bridge/bridge-nf-call-{of}"));
+            let settings: Vec<_> = firewalls.iter().map(|key| (key.as_str(), "0")).collect();
+            namespace::sysctl(switch, &settings)?;
+        }
         namespace::ip_batch(
             Some(switch),
             &format!(
