@@ -24,10 +24,12 @@ certs:           ## development authority and credentials; CONFIG=understudy.tom
 	$(CARGO) run --quiet -p understudy-cli -- certs $(CONFIG) --dir $(DIR)
 	$(CARGO) run --quiet -p understudy-cli -- nats-auth $(CONFIG) --keys $(DIR) > $(DIR)/nats-auth.conf
 
+# fuzz/ is a workspace of its own; the last line fails when its lock file is behind.
 lint: tools      ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	cd fuzz && $(CARGO) fmt --check
+	cd fuzz && $(CARGO) update --quiet --workspace --locked
 
 # The end-to-end tests run one after the other and last: they measure milliseconds.
 test: lint build ## everything, unit to end-to-end
