@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::{
+    errno::Errno,
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
@@ -53,7 +54,11 @@ pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
 /// Keeps every thread of a process on one processor; threads to come inherit it.
 pub(crate) fn pin(pid: u32, processor: usize) -> Result<()> {
     for thread in threads(pid)? {
-        pin_thread(thread, processor)?;
+        match pin_thread(thread, processor) {
+            // One that ended between the two looks.
+            Err(error) if error.downcast_ref() == Some(&Errno::ESRCH) => {}
+            pinned => pinned?,
+        }
     }
     Ok(())
 }
