@@ -115,60 +115,80 @@ fn key(guard: &Guard) -> Vec<u8> {
     }
 }
 
-/// The beginnings of the rules that match traffic of a guard in the sets; one list per rule.
-pub(super) fn matchers(family: NetfilterProtoFamily, direction: Direction) -> Vec<Vec<Expression>> {
-    match (family, direction) {
-        (NetfilterProtoFamily::ARP, Direction::In) => vec![arp(ARP_TARGET)],
-        (NetfilterProtoFamily::ARP, Direction::Out) => vec![arp(ARP_SENDER)],
+/// A rule, or its beginning, and the set whose keys it looks for.
+type Rule = (&'static Set, Vec<Expression>);
+
+/// The rules that look for keys of these guards. Others could match nothing, and every packet of the host, guarded or not,
+/// would pass them all.
+fn needed(rules: Vec<Rule>, guards: &[Guard]) -> impl Iterator<Item = Vec<Expression>> {
+    let has_keys = |set: &Set| guards.iter().any(|guard| set_of(guard).id == set.id);
+    rules.into_iter().filter(move |(set, _)| has_keys(set)).map(|(_, rule)| rule)
+}
+
+/// The beginnings of the rules that match traffic of these guards in the sets; one list per rule.
+pub(super) fn matchers(
+    family: NetfilterProtoFamily,
+    direction: Direction,
+    guards: &[Guard],
+) -> impl Iterator<Item = Vec<Expression>> {
+    let rules = match (family, direction) {
+        (NetfilterProtoFamily::ARP, Direction::In) => vec![(VIP4, arp(ARP_TARGET))],
+        (NetfilterProtoFamily::ARP, Direction::Out) => vec![(VIP4, arp(ARP_SENDER))],
         (_, Direction::In) => vec![
-            address4(Ipv4::Destination),
-            address6(Ipv6::Destination),
-            service4(Ipv4::Destination),
-            service6(Ipv6::Destination),
-            neighbour_discovery(SOLICITATION, false),
+            (VIP4, address4(Ipv4::Destination)),
+            (VIP6, address6(Ipv6::Destination)),
+            (SERVICE4, service4(Ipv4::Destination)),
+            (SERVICE6, service6(Ipv6::Destination)),
+            (VIP6, neighbour_discovery(SOLICITATION, false)),
         ],
         (_, Direction::Out) => vec![
-            address4(Ipv4::Source),
-            address6(Ipv6::Source),
-            service4(Ipv4::Source),
-            service6(Ipv6::Source),
-            neighbour_discovery(ADVERTISEMENT, false),
+            (VIP4, address4(Ipv4::Source)),
+            (VIP6, address6(Ipv6::Source)),
+            (SERVICE4, service4(Ipv4::Source)),
+            (SERVICE6, service6(Ipv6::Source)),
+            (VIP6, neighbour_discovery(ADVERTISEMENT, false)),
             // Duplicate address detection, should somebody add the address without NODAD.
-            neighbour_discovery(SOLICITATION, true),
-            question4(TCP),
-            question4(UDP),
-            question6(TCP),
-            question6(UDP),
+            (VIP6, neighbour_discovery(SOLICITATION, true)),
+            (SERVICE4, question4(TCP)),
+            (SERVICE4, question4(UDP)),
+            (SERVICE6, question6(TCP)),
+            (SERVICE6, question6(UDP)),
         ],
-    }
+    };
+    needed(rules, guards)
 }
 
 /// Rules for packets that the fence does not simply drop although they match: whole ones, with their verdict.
-pub(super) fn exceptions(family: NetfilterProtoFamily, direction: Direction) -> Vec<Vec<Expression>> {
+pub(super) fn exceptions(
+    family: NetfilterProtoFamily,
+    direction: Direction,
+    guards: &[Guard],
+) -> impl Iterator<Item = Vec<Expression>> {
     let ending = |mut rule: Vec<Expression>, verdict: Expression| {
         rule.push(verdict);
         rule
     };
-    match (family, direction) {
+    let rules = match (family, direction) {
         // A packet *from* a managed address is how a gratuitous ARP looks (sender and target are the same,
         // RFC 5227 section 3), and every closed member must learn from it where the address went. An answer that
         // this host might give to it is dropped on its way out.
-        (NetfilterProtoFamily::ARP, Direction::In) => vec![ending(arp(ARP_SENDER), accept())],
+        (NetfilterProtoFamily::ARP, Direction::In) => vec![(VIP4, ending(arp(ARP_SENDER), accept()))],
         (NetfilterProtoFamily::ARP, Direction::Out) => Vec::new(),
         // Who asks here has an old record, and must look for the new one now and not after a timeout: a shut
         // service answers as a closed port does.
         (_, Direction::In) => vec![
-            ending(of_protocol(TCP, service4(Ipv4::Destination)), reject_with_reset()),
-            ending(of_protocol(TCP, service6(Ipv6::Destination)), reject_with_reset()),
-            ending(of_protocol(UDP, service4(Ipv4::Destination)), reject_with_port_unreachable()),
-            ending(of_protocol(UDP, service6(Ipv6::Destination)), reject_with_port_unreachable()),
+            (SERVICE4, ending(of_protocol(TCP, service4(Ipv4::Destination)), reject_with_reset())),
+            (SERVICE6, ending(of_protocol(TCP, service6(Ipv6::Destination)), reject_with_reset())),
+            (SERVICE4, ending(of_protocol(UDP, service4(Ipv4::Destination)), reject_with_port_unreachable())),
+            (SERVICE6, ending(of_protocol(UDP, service6(Ipv6::Destination)), reject_with_port_unreachable())),
         ],
         // The resets just made, and no others that could do harm: a reset carries nothing to serve anybody with.
         (_, Direction::Out) => vec![
-            ending(reset(service4(Ipv4::Source)), accept()),
-            ending(reset(service6(Ipv6::Source)), accept()),
+            (SERVICE4, ending(reset(service4(Ipv4::Source)), accept())),
+            (SERVICE6, ending(reset(service6(Ipv6::Source)), accept())),
         ],
-    }
+    };
+    needed(rules, guards)
 }
 
 /// Offsets in an ARP packet with hardware addresses of six bytes (RFC 826).

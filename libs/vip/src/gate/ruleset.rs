@@ -14,6 +14,8 @@
 //! only, so gates with one mark do not disturb each other; where they guard the same address
 //! with the same mark, they fail closed.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
@@ -87,6 +89,11 @@ const PLACES: [Place; 5] = [
     },
 ];
 
+/// Addresses of both families, which every gate may guard. No service: without one to refuse the kernel need not have the
+/// means to (`CONFIG_NFT_REJECT`).
+const REHEARSED: [Guard; 2] =
+    [Guard::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), Guard::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))];
+
 const FAMILIES: [NetfilterProtoFamily; 2] = [NetfilterProtoFamily::Inet, NetfilterProtoFamily::ARP];
 
 /// Names of the tables of one gate, and its bit.
@@ -118,40 +125,37 @@ impl Tables {
                 change_elements(&mut batch, family, &self.fence, set, list, true);
             }
         }
-        // Without a service to refuse the kernel need not have the means to (`CONFIG_NFT_REJECT`).
-        let services = guards.iter().any(|guard| matches!(guard, Guard::Service { .. }));
         for place in &PLACES {
-            self.chains(&mut batch, place, services);
+            self.chains(&mut batch, place, guards);
         }
         batch
     }
 
-    fn chains(&self, batch: &mut Batch, place: &Place, services: bool) {
+    fn chains(&self, batch: &mut Batch, place: &Place, guards: &[Guard]) {
+        let matchers = || matcher::matchers(place.family, place.direction, guards);
         let clear = format!("clear_{}", place.name);
         new_chain(batch, place, &self.fence, &clear, place.priority - CLEAR_BEFORE_FENCE);
         new_rule(batch, place, &self.fence, &clear, clear_mark(self.mark).into());
 
         let pass = format!("pass_{}", place.name);
         new_chain(batch, place, &self.pass, &pass, place.priority - PASS_BEFORE_FENCE);
-        for mut rule in matcher::matchers(place.family, place.direction) {
+        for mut rule in matchers() {
             rule.extend(set_mark(self.mark));
             new_rule(batch, place, &self.pass, &pass, rule);
         }
 
         let fence = format!("fence_{}", place.name);
         new_chain(batch, place, &self.fence, &fence, place.priority);
-        for mut rule in matcher::matchers(place.family, place.direction) {
+        for mut rule in matchers() {
             rule.extend(marked(self.mark));
             rule.extend(clear_mark(self.mark));
             rule.push(accept());
             new_rule(batch, place, &self.fence, &fence, rule);
         }
-        if services || place.family == NetfilterProtoFamily::ARP {
-            for rule in matcher::exceptions(place.family, place.direction) {
-                new_rule(batch, place, &self.fence, &fence, rule);
-            }
+        for rule in matcher::exceptions(place.family, place.direction, guards) {
+            new_rule(batch, place, &self.fence, &fence, rule);
         }
-        for mut rule in matcher::matchers(place.family, place.direction) {
+        for mut rule in matchers() {
             rule.push(drop_packet());
             new_rule(batch, place, &self.fence, &fence, rule);
         }
@@ -213,7 +217,7 @@ impl Tables {
 
     /// Installs and removes in one batch, under names of its own: tries all, leaves nothing.
     pub(super) fn rehearsal(&self) -> Batch {
-        let mut batch = self.install(&[]);
+        let mut batch = self.install(&REHEARSED);
         for family in FAMILIES {
             delete_table(&mut batch, family, &self.pass);
             delete_table(&mut batch, family, &self.fence);
