@@ -21,7 +21,7 @@ use understudy_wire::{
     v1::{ExecutorState, PublisherState},
 };
 
-use super::{EVENTS, peer};
+use super::{EVENTS, peer, stream::LinkStream};
 use crate::{
     causes::causes, grpc::node_link_client::NodeLinkClient as Client, jetstream::Task, quiet::Quiet,
 };
@@ -92,7 +92,7 @@ impl Link {
             async move {
                 let stream = UnixStream::connect(path).await?;
                 peer::check(&stream)?;
-                std::io::Result::Ok(TokioIo::new(stream))
+                LinkStream::new(stream).map(TokioIo::new)
             }
         });
         // The address is not used: the connector goes to the socket.

@@ -7,6 +7,7 @@
 mod client;
 mod peer;
 mod server;
+mod stream;
 
 pub use client::{NodeLinkClient, PublisherEvent};
 pub use server::{LinkError, LinkEvent, NodeLinkServer};

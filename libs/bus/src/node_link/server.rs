@@ -27,7 +27,7 @@ use understudy_wire::{
     v1::{ExecutorState, PublisherState},
 };
 
-use super::{EVENTS, peer};
+use super::{EVENTS, peer, stream::LinkStream};
 use crate::{
     accept::paced,
     grpc::node_link_server::{NodeLink, NodeLinkServer as Service},
@@ -134,6 +134,7 @@ impl NodeLinkServer {
             }
             future::ready(refused.is_none())
         });
+        let known = known.map(|accepted| accepted.and_then(LinkStream::new));
         let serving = Server::builder()
             .add_service(health)
             .add_service(service)
