@@ -52,7 +52,8 @@ pub(crate) struct Service {
 }
 
 /// Measures holder and standby of an idle deployment, one after the other. A node is a host of its own, so the one that is
-/// looked at has one processor to itself, and the nodes and servers that would be elsewhere share the other.
+/// looked at has one processor to itself, and the nodes and servers that would be elsewhere share the other, which also
+/// takes in what the node sends them.
 pub(crate) fn measure() -> Result<()> {
     let plan = Plan { name_servers: Vec::new(), ..Plan::new("idle") };
     let interval_ms = u64::try_from(plan.interval.as_millis())?;
@@ -83,6 +84,7 @@ fn look_at(deployment: &Deployment, index: usize) -> Result<Vec<Service>> {
     let node = &deployment.nodes[index];
     deployment.processes().try_for_each(|process| usage::pin(process.pid(), OTHERS))?;
     node.processes().iter().try_for_each(|process| usage::pin(process.pid(), OWN))?;
+    deployment.network.receive_on(&deployment.plan.members[index].name, OTHERS)?;
     let before = times(node)?;
     let begin = Moment::now();
     (begin + SPAN).reach();

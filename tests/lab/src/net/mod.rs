@@ -8,6 +8,7 @@ mod sweep;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -176,6 +177,19 @@ impl Network {
         host.create(&self.switch).with_context(|| format!("making host {name}"))?;
         hosts.insert(name.to_owned(), host.clone());
         Ok(host)
+    }
+
+    /// What `host` sends is received, by the switch and by whom it is for, on another processor (RPS): as between hosts,
+    /// and not in the time of the process that sends it.
+    ///
+    /// # Errors
+    /// An unknown host, or a kernel that refuses.
+    pub fn receive_on(&self, host: &str, processor: usize) -> Result<()> {
+        let queue = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", self.find(host)?.port());
+        // /sys shows the network of whoever mounted it, which this does.
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.switch, "tee", &queue]);
+        namespace::run(command, &format!("{:x}", 1_u64 << processor)).map(drop)
     }
 
     /// Whether the folder with the logs stays when the network goes: for a test that ends with an error.
