@@ -57,6 +57,7 @@ impl Names<'_> {
             // The witness releases for its dead executor (rule R8): never for another node.
             Identity::Heartbeat(group, node) => vec![
                 self.one(&Subject::Heartbeat(group.clone(), node.clone())),
+                self.one(&Subject::Member(group.clone(), node.clone())),
                 self.one(&Subject::Release(group.clone(), node.clone())),
             ],
             Identity::Executor(group, node) => [
@@ -110,7 +111,8 @@ impl Names<'_> {
                 vec![self.one(&Subject::Grant(group.clone(), node.clone()))],
                 self.all(&[
                     "detector.*",
-                    &format!("heartbeat.{group}.*"),
+                    &format!("heartbeat.{group}.{node}"),
+                    &format!("member.{group}.*"),
                     &format!("verdict.{group}.*"),
                     &format!("command.{group}.switchover"),
                 ]),
@@ -233,6 +235,8 @@ mod tests {
         let heard = |subject: &str| publishers_of(&format!("understudy.demo.{subject}"));
         assert_eq!(heard("heartbeat.web.web-a"), ["heartbeat.web.web-a"]);
         assert_eq!(heard("heartbeat.web.web-b"), [""; 0]);
+        assert_eq!(heard("member.web.web-a"), ["heartbeat.web.web-a"]);
+        assert_eq!(heard("member.web.web-b"), [""; 0]);
         assert_eq!(heard("release.web.web-a"), ["heartbeat.web.web-a", "executor.web.web-a"]);
         assert_eq!(heard("release.web.web-b"), [""; 0]);
         assert_eq!(heard("grant.web.web-a"), ["detector.2"]);

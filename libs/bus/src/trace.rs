@@ -49,7 +49,11 @@ pub fn extract(headers: &HeaderMap) -> Context {
 pub(crate) fn headers_for(subject: &Subject) -> Option<HeaderMap> {
     if matches!(
         subject,
-        Subject::Heartbeat(..) | Subject::Grant(..) | Subject::Detector(_) | Subject::Seat(_)
+        Subject::Heartbeat(..)
+            | Subject::Member(..)
+            | Subject::Grant(..)
+            | Subject::Detector(_)
+            | Subject::Seat(_)
     ) {
         return None;
     }

@@ -13,6 +13,8 @@ pub struct Subjects {
 pub enum Subject {
     /// `heartbeat.<group>.<node>`
     Heartbeat(GroupId, NodeId),
+    /// `member.<group>.<node>`
+    Member(GroupId, NodeId),
     /// `detector.<seat>`; 0: an observer.
     Detector(u8),
     /// `seat.<seat>`; never 0.
@@ -40,6 +42,7 @@ impl Subjects {
         let prefix = &self.prefix;
         match subject {
             Subject::Heartbeat(group, node) => format!("{prefix}heartbeat.{group}.{node}"),
+            Subject::Member(group, node) => format!("{prefix}member.{group}.{node}"),
             Subject::Detector(seat) => format!("{prefix}detector.{seat}"),
             Subject::Seat(seat) => format!("{prefix}seat.{seat}"),
             Subject::Grant(group, node) => format!("{prefix}grant.{group}.{node}"),
@@ -76,6 +79,7 @@ impl Subjects {
         let group = GroupId::new(first)?;
         Ok(Some(match kind {
             "heartbeat" => Subject::Heartbeat(group, NodeId::new(second)?),
+            "member" => Subject::Member(group, NodeId::new(second)?),
             "grant" => Subject::Grant(group, NodeId::new(second)?),
             "release" => Subject::Release(group, NodeId::new(second)?),
             "verdict" => Subject::Verdict(group, NodeId::new(second)?),
@@ -96,6 +100,7 @@ mod tests {
         let (group, node) = (GroupId::new("web").unwrap(), NodeId::new("web-a").unwrap());
         for subject in [
             Subject::Heartbeat(group.clone(), node.clone()),
+            Subject::Member(group.clone(), node.clone()),
             Subject::Detector(3),
             Subject::Seat(3),
             Subject::Grant(group.clone(), node.clone()),

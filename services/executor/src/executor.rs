@@ -149,8 +149,7 @@ impl Executor {
     /// An executor that holds nothing.
     pub fn new(parts: Parts) -> Self {
         let now = clock::now();
-        // Whoever missed two heartbeats and a half is not there (rule R3).
-        let peers = Peers::new(parts.settings.interval.mul_f64(2.5), parts.settings.steady);
+        let peers = Peers::new(parts.settings.steady);
         let guards = all_guards(&parts.settings);
         Self {
             settings: parts.settings,
@@ -279,13 +278,9 @@ impl Executor {
         self.sightings.insert(vip, address);
     }
 
-    /// A heartbeat of the group: who it is, and whom it sees; the node's own tells that NATS passes messages on.
+    /// A member of the group tells of itself: who it is, and whom it sees.
     pub fn heard(&mut self, heartbeat: Heartbeat) {
-        if heartbeat.group != self.settings.group_id {
-            return;
-        }
-        if heartbeat.node == self.settings.node {
-            self.sender.heartbeat_came();
+        if heartbeat.group != self.settings.group_id || heartbeat.node == self.settings.node {
             return;
         }
         let now = clock::now();

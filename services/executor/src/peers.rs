@@ -11,17 +11,21 @@ use understudy_wire::{BootTime, Epoch, Health, Heartbeat, NodeId, Slot};
 
 /// Members remembered at most: above any group on one segment.
 const MAX_PEERS: usize = 4_096;
-/// A member that is silent for longer has fallen. Shorter silence may be a pause of this host, or of NATS.
+/// A member whose heartbeats a detector has missed for longer has fallen. Shorter silence may be a pause of its host.
 const FALLEN: Duration = Duration::from_secs(1);
+/// Members tell of themselves when something changes and once a second. Who missed two and a half of these is not there.
+const PRESENT: Duration = Duration::from_millis(2_500);
 
-/// A member's latest heartbeat.
+/// What a member told last.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its heartbeat.
+    /// The heartbeat in which it did.
     pub heartbeat: Heartbeat,
     /// When it came, by this host's clock.
-    pub heard_at: BootTime,
-    /// Latest claim of each slot, and when it was heard.
+    heard_at: BootTime,
+    /// A detector has missed its heartbeats since then, by this host's clock.
+    silent_since: Option<BootTime>,
+    /// Latest claim of each slot, and when it is known to have stood.
     claims: BTreeMap<Slot, (Epoch, BootTime)>,
     /// Since when every heartbeat said that it could take a slot over.
     able_since: Option<BootTime>,
@@ -44,12 +48,29 @@ pub struct FailingBack<'a> {
 
 impl Peer {
     /// Whether it was well before and this heartbeat tells that it was not meanwhile, or is not any more.
-    fn fell(&self, now: BootTime, heartbeat: &Heartbeat) -> bool {
-        let well =
-            |heartbeat: &Heartbeat| heartbeat.incarnation.is_some() && heartbeat.health != Health::Unhealthy;
+    fn fell(&self, heartbeat: &Heartbeat) -> bool {
         let restarted = heartbeat.bidder() != self.heartbeat.bidder();
-        let silent = now.since(self.heard_at) > FALLEN;
-        well(&self.heartbeat) && (!well(heartbeat) || restarted || silent)
+        well(&self.heartbeat) && (!well(heartbeat) || restarted)
+    }
+
+    fn is_present(&self, now: BootTime) -> bool {
+        self.silent_since.is_none() && now.since(self.heard_at) <= PRESENT
+    }
+
+    /// Its heartbeats come again; long silence was a fall.
+    fn back(&mut self, now: BootTime) {
+        let silent = self.silent_since.take().map(|since| now.since(since));
+        if silent.is_some_and(|silent| silent > FALLEN) && well(&self.heartbeat) {
+            self.flap.down(now.0);
+        }
+    }
+
+    /// Its claims stood at that time.
+    fn claimed_at(&mut self, at: BootTime) {
+        for claim in &self.heartbeat.claims {
+            let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
+            (*epoch, *last) = (claim.epoch, at.max(*last));
+        }
     }
 
     fn sees(&self, holder: &FailingBack<'_>, vip: IpAddr) -> bool {
@@ -59,10 +80,13 @@ impl Peer {
     }
 }
 
+fn well(heartbeat: &Heartbeat) -> bool {
+    heartbeat.incarnation.is_some() && heartbeat.health != Health::Unhealthy
+}
+
 /// The other members of the group.
 #[derive(Debug)]
 pub struct Peers {
-    fresh: Duration,
     steady: Flap,
     maintenance: BTreeSet<NodeId>,
     members: BTreeMap<NodeId, Peer>,
@@ -73,16 +97,16 @@ pub struct Peers {
 pub struct Previous {
     /// The node.
     pub node: NodeId,
-    /// Its last heartbeat that claimed the slot, by this host's clock.
+    /// Its last heartbeat that is known to have claimed the slot, by this host's clock.
     pub last_claim: BootTime,
     /// It gave the slot up on purpose; `true`: for a successor that was named.
     pub released: Option<bool>,
 }
 
 impl Peers {
-    /// Nobody yet; who was heard within `fresh` counts as present, and a member that never fell is `steady`.
-    pub fn new(fresh: Duration, steady: Flap) -> Self {
-        Self { fresh, steady, maintenance: BTreeSet::new(), members: BTreeMap::new() }
+    /// Nobody yet; a member that never fell is `steady`.
+    pub fn new(steady: Flap) -> Self {
+        Self { steady, maintenance: BTreeSet::new(), members: BTreeMap::new() }
     }
 
     /// Nodes that the operator took out (full set).
@@ -93,25 +117,56 @@ impl Peers {
         self.maintenance = nodes;
     }
 
-    /// Takes a heartbeat in.
+    /// A member told of itself.
     pub fn heard(&mut self, now: BootTime, heartbeat: Heartbeat) {
         if self.members.len() >= MAX_PEERS && !self.members.contains_key(&heartbeat.node) {
             let oldest =
                 self.members.iter().min_by_key(|(_, peer)| peer.heard_at).map(|(node, _)| node.clone());
             oldest.map(|node| self.members.remove(&node));
         }
-        let before = self.members.remove(&heartbeat.node);
-        let mut flap = before.as_ref().map_or(self.steady, |peer| peer.flap);
-        if before.as_ref().is_some_and(|peer| peer.fell(now, &heartbeat)) {
-            flap.down(now.0);
-        }
-        let unbroken = before.as_ref().filter(|peer| now.since(peer.heard_at) <= self.fresh);
-        let since = unbroken.and_then(|peer| peer.able_since).unwrap_or(now);
-        let able_since = self.unable(&heartbeat).is_none().then_some(since);
-        let mut claims = before.map(|peer| peer.claims).unwrap_or_default();
-        claims.extend(heartbeat.claims.iter().map(|claim| (claim.slot, (claim.epoch, now))));
+        let able = self.unable(&heartbeat).is_none();
         let node = heartbeat.node.clone();
-        self.members.insert(node, Peer { heartbeat, heard_at: now, claims, able_since, flap });
+        let Some(mut peer) = self.members.remove(&node) else {
+            let (claims, able_since) = (BTreeMap::new(), able.then_some(now));
+            let mut peer =
+                Peer { heartbeat, heard_at: now, silent_since: None, claims, able_since, flap: self.steady };
+            peer.claimed_at(now);
+            self.members.insert(node, peer);
+            return;
+        };
+        let unbroken = peer.is_present(now);
+        // Told at once when it changed, so what it said before stood until now, unless it was away.
+        if unbroken && peer.heartbeat.bidder() == heartbeat.bidder() {
+            peer.claimed_at(now);
+        }
+        if peer.fell(&heartbeat) {
+            peer.silent_since = None;
+            peer.flap.down(now.0);
+        }
+        peer.back(now);
+        let since = peer.able_since.filter(|_| unbroken).unwrap_or(now);
+        peer.able_since = able.then_some(since);
+        (peer.heartbeat, peer.heard_at) = (heartbeat, now);
+        peer.claimed_at(now);
+        self.members.insert(node, peer);
+    }
+
+    /// A detector has missed the heartbeats of `node` since then.
+    pub fn silent(&mut self, node: &NodeId, since: BootTime) {
+        let Some(peer) = self.members.get_mut(node) else { return };
+        if peer.silent_since.is_none() {
+            // It was heard until then, whatever it told last.
+            let since = since.max(peer.heard_at);
+            peer.claimed_at(since);
+            (peer.silent_since, peer.able_since) = (Some(since), None);
+        }
+    }
+
+    /// A detector hears `node` again.
+    pub fn back(&mut self, now: BootTime, node: &NodeId) {
+        if let Some(peer) = self.members.get_mut(node) {
+            peer.back(now);
+        }
     }
 
     /// All members ever heard.
@@ -119,9 +174,9 @@ impl Peers {
         self.members.values()
     }
 
-    /// Members heard lately.
+    /// Members that are there.
     pub fn present(&self, now: BootTime) -> impl Iterator<Item = &Peer> {
-        self.members.values().filter(move |peer| now.since(peer.heard_at) <= self.fresh)
+        self.members.values().filter(move |peer| peer.is_present(now))
     }
 
     /// Why `node` could not take a slot over now; `None`: it could.
@@ -129,11 +184,11 @@ impl Peers {
         let Some(peer) = self.members.get(node) else {
             return Some(format!("{node} is not a member that was heard"));
         };
-        let silent = now.since(peer.heard_at);
-        let why = if silent > self.fresh {
-            Some(format!("was last heard {} ms ago", silent.as_millis()))
-        } else {
+        let why = if peer.is_present(now) {
             self.unable(&peer.heartbeat)
+        } else {
+            let silent = now.since(peer.silent_since.unwrap_or(peer.heard_at));
+            Some(format!("was last heard {} ms ago", silent.as_millis()))
         };
         why.map(|why| format!("{node} {why}"))
     }
@@ -184,6 +239,11 @@ impl Peers {
         });
         let (_, node, last_claim) = claims.max_by_key(|(held, ..)| *held)?;
         Some(Previous { node: node.clone(), last_claim, released: self.released(slot, node) })
+    }
+
+    /// When `node` is known to have claimed `slot` last.
+    pub fn last_claim(&self, slot: Slot, node: &NodeId) -> Option<BootTime> {
+        self.members.get(node)?.claims.get(&slot).map(|(_, last)| *last)
     }
 
     /// Whether `node` said that it gave `slot` up and has not claimed it since; `true`: for a successor that was named.

@@ -50,7 +50,7 @@ fn holding(name: &str, priority: i32) -> Heartbeat {
 
 fn peers() -> Peers {
     let steady = Flap::new(FlapConfig::default()).expect("is valid");
-    Peers::new(Duration::from_millis(250), steady)
+    Peers::new(steady)
 }
 
 /// A heartbeat in each tick from `from` to before `to`, in ms.
@@ -72,7 +72,10 @@ fn preferred_after_it_was_able_for_long_enough() {
     hear(&mut peers, &able("c", 90), 0, 5_000);
     assert_eq!(choice(&peers, 4_999), None);
     assert_eq!(choice(&peers, 5_000).as_deref(), Some("a"));
-    assert_eq!(choice(&peers, 5_200), None, "it is silent by now");
+    assert_eq!(choice(&peers, 7_400).as_deref(), Some("a"), "two of what it tells each second may be lost");
+    assert_eq!(choice(&peers, 7_401), None, "it has told nothing for too long");
+    peers.silent(&node("a"), at(5_000));
+    assert_eq!(choice(&peers, 5_200), None, "a detector has missed its heartbeats");
 }
 
 #[test]
@@ -95,6 +98,8 @@ fn one_heartbeat_that_says_otherwise_begins_the_time_anew() {
 fn silence_and_maintenance_begin_the_time_anew() {
     let mut silent = peers();
     hear(&mut silent, &able("a", 100), 0, 3_000);
+    silent.silent(&node("a"), at(3_000));
+    silent.back(at(3_200), &node("a"));
     hear(&mut silent, &able("a", 100), 3_300, 8_400);
     assert_eq!(choice(&silent, 8_299), None);
     assert_eq!(choice(&silent, 8_300).as_deref(), Some("a"));
@@ -141,6 +146,54 @@ fn nobody_who_flaps_until_it_has_been_quiet() {
     assert_eq!(choice(&peers, 60_000), None, "a minute after the last fall");
     hear(&mut peers, &last, 60_000, 200_000);
     assert_eq!(choice(&peers, 200_000).as_deref(), Some("a"));
+}
+
+/// How much `a` flaps after it was silent three times for `silence` ms, each time found out by a detector.
+fn after_silence(silence: u64, found: impl Fn(&mut Peers, BootTime)) -> Peers {
+    let mut peers = peers();
+    for start in [0, 10_000, 20_000] {
+        hear(&mut peers, &able("a", 100), start, start + 5_000);
+        peers.silent(&node("a"), at(start + 5_000));
+        found(&mut peers, at(start + 5_000 + silence));
+    }
+    hear(&mut peers, &able("a", 100), 30_000, 36_000);
+    peers
+}
+
+#[test]
+fn long_silence_is_a_fall_and_a_pause_is_none() {
+    let judged = |peers: &mut Peers, now| peers.back(now, &node("a"));
+    let told = |peers: &mut Peers, now| peers.heard(now, able("a", 100));
+    for (silence, flaps) in [(900, false), (1_100, true)] {
+        assert_eq!(choice(&after_silence(silence, judged), 36_000).is_none(), flaps, "{silence} ms, judged");
+        assert_eq!(choice(&after_silence(silence, told), 36_000).is_none(), flaps, "{silence} ms, told");
+    }
+}
+
+#[test]
+fn the_last_claim_is_the_last_that_is_known_of() {
+    let (slot, a) = (Slot(1), node("a"));
+    let last = |peers: &Peers| peers.previous(slot, Epoch(8)).expect("held it").last_claim;
+    let mut crashed = peers();
+    crashed.heard(at(0), holding("a", 100));
+    assert_eq!(last(&crashed), at(0));
+    crashed.silent(&a, at(800));
+    assert_eq!(last(&crashed), at(800), "a detector has heard more of it");
+    crashed.silent(&a, at(700));
+    crashed.silent(&a, at(900));
+    assert_eq!(last(&crashed), at(800), "one that says otherwise later");
+    crashed.heard(at(5_000), able("a", 100));
+    assert_eq!(last(&crashed), at(800), "back, without its claim");
+
+    let mut released = peers();
+    released.heard(at(0), holding("a", 100));
+    released.heard(at(600), able("a", 100));
+    assert_eq!(last(&released), at(600), "it claimed until it told otherwise");
+
+    let mut restarted = peers();
+    restarted.heard(at(0), holding("a", 100));
+    restarted.heard(at(600), Heartbeat { incarnation: Incarnation::new(2), ..able("a", 100) });
+    assert_eq!(last(&restarted), at(0), "another executor claims nothing for it");
 }
 
 #[test]

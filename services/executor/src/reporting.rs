@@ -1,5 +1,7 @@
 //! What others learn of a takeover: its record, the name servers' answers, its trace.
 
+use std::time::Duration;
+
 use understudy_dns::{Answer, Outcome};
 use understudy_service::{
     clock,
@@ -14,14 +16,19 @@ use understudy_wire::{
 use crate::{executor::Executor, tenure::Tenure};
 
 impl Executor {
-    /// A detector's judgement: the time of suspicion belongs into the record.
+    /// A detector's judgement: a member that is silent is not there, and the time of suspicion belongs into the record.
     pub fn judged(&mut self, verdict: &v1::Verdict) {
         let Ok(node) = verdict.node.parse() else { return };
+        let now = clock::now();
         match verdict.judgement() {
             v1::Judgement::Suspect | v1::Judgement::Failed => {
-                self.suspected.entry(node).or_insert_with(clock::now);
+                // From the network: what is no time, such as a negative one, is none.
+                let silent = Duration::try_from_secs_f64(verdict.silent_ms / 1e3).unwrap_or_default();
+                self.peers.silent(&node, now.before(silent));
+                self.suspected.entry(node).or_insert(now);
             }
             v1::Judgement::Alive | v1::Judgement::Unhealthy | v1::Judgement::Unspecified => {
+                self.peers.back(now, &node);
                 self.suspected.remove(&node);
             }
         }
@@ -81,6 +88,7 @@ impl Executor {
         // What ended the tenure before may be heard only after the slot was taken over.
         if let Some(previous) = &mut tenure.previous {
             previous.released = self.peers.released(slot, &previous.node).or(previous.released);
+            previous.last_claim = self.peers.last_claim(slot, &previous.node).unwrap_or(previous.last_claim);
             tenure.suspected_at = tenure.suspected_at.or(self.suspected.get(&previous.node).copied());
         }
         if tenure.record_is_ready(now) {

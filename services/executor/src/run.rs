@@ -58,7 +58,7 @@ struct Inputs {
     hooks: mpsc::Receiver<HookDone>,
     dns: Option<mpsc::Receiver<Outcome>>,
     sightings: mpsc::Receiver<Sighting>,
-    heartbeats: Subscription<v1::Heartbeat>,
+    members: Subscription<v1::Heartbeat>,
     verdicts: Subscription<v1::Verdict>,
     switchovers: mpsc::Receiver<Asked>,
     maintenance: watch::Receiver<Option<Maintenance>>,
@@ -101,7 +101,7 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
         hooks,
         dns: outcomes,
         sightings,
-        heartbeats: nats.subscribe(&format!("heartbeat.{group}.*")).await?,
+        members: nats.subscribe(&format!("member.{group}.*")).await?,
         verdicts: nats.subscribe(&format!("verdict.{group}.*")).await?,
         switchovers: switchovers(&nats, nats.subscribe(&format!("command.{group}.switchover")).await?),
         maintenance: Store::open(&nats).watch_maintenance(),
@@ -146,7 +146,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 executor.leave();
             }
             Some(asked) = inputs.switchovers.recv() => answer(nats, executor, &asked),
-            Some(received) = inputs.heartbeats.next() => {
+            Some(received) = inputs.members.next() => {
                 if let Some(heartbeat) = own_heartbeat(nats, received) {
                     executor.heard(heartbeat);
                 }

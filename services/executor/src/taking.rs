@@ -48,7 +48,7 @@ impl Executor {
         tenure.guards = guards;
         tenure.open_ends = open_ends;
         tenure.previous = self.peers.previous(slot, epoch);
-        // Its next heartbeat, if there is one, says whether it gave the slot up.
+        // If it gave the slot up, it has told or is about to.
         tenure.release_within = 2 * settings.interval;
         let previous = tenure.previous.as_ref();
         tenure.suspected_at = previous.and_then(|previous| self.suspected.get(&previous.node).copied());

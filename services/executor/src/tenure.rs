@@ -83,7 +83,7 @@ pub struct Tenure {
     pub grants: Vec<(Seat, BootTime)>,
     /// Who held the slot before.
     pub previous: Option<Previous>,
-    /// A release may be heard this long after the claim that it ends: seats grant on it, and their grants may come first.
+    /// A release may be heard this long after the quorum: seats grant on it, and their grants may come first.
     pub release_within: Duration,
     /// When a detector called it suspect, by this host's clock.
     pub suspected_at: Option<BootTime>,
@@ -149,7 +149,7 @@ impl Tenure {
     /// Whether nothing that may yet be heard of the old holder changes [`Self::cause`].
     fn cause_is_settled(&self, now: BootTime) -> bool {
         self.previous.as_ref().is_none_or(|previous| {
-            previous.released.is_some() || now >= previous.last_claim.after(self.release_within)
+            previous.released.is_some() || now >= self.quorum_at.after(self.release_within)
         })
     }
 
@@ -175,7 +175,7 @@ impl Tenure {
         (runs || pending) && self.serving_at.is_none()
     }
 
-    /// Zero of the record: the last heartbeat heard of the old holder, else the first grant.
+    /// Zero of the record: the last heartbeat known of the old holder, else the first grant.
     pub fn zero(&self) -> BootTime {
         let heard = self.previous.as_ref().map(|previous| previous.last_claim);
         let granted = self.grants.iter().map(|(_, at)| *at).min();

@@ -21,6 +21,10 @@ use crate::{
     witness::Witness,
 };
 
+/// The other members hear of this node when something changed and this often. They hold nothing against one that they
+/// missed: a silent node is told by the detectors.
+const TELL_MEMBERS: Duration = Duration::from_secs(1);
+
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
     /// Deployment.
@@ -62,6 +66,8 @@ pub struct Publisher {
     /// Until then something is under way that a millisecond would slow down.
     busy_until: BootTime,
     announced: BTreeMap<u32, u64>,
+    /// What the other members were told last, without what each heartbeat has of its own, and when.
+    told: Option<(Heartbeat, BootTime)>,
 }
 
 impl Publisher {
@@ -92,6 +98,7 @@ impl Publisher {
             begin,
             busy_until: now,
             announced: BTreeMap::new(),
+            told: None,
         }
     }
 
@@ -161,8 +168,8 @@ impl Publisher {
                 self.metrics.lateness.observe(now.since(self.due));
                 self.due = self.next_due(now);
             }
-            self.changed = false;
             let sent_at = self.send();
+            self.changed = false;
             self.tell_executor(sent_at);
         }
         sends
@@ -210,9 +217,25 @@ impl Publisher {
         self.seq += 1;
         let heartbeat = self.heartbeat(clock::now());
         self.sender.send_heartbeat(&heartbeat);
+        if self.is_news(&heartbeat) {
+            self.sender.tell_members(&heartbeat);
+        }
         self.metrics.heartbeats.inc();
         self.trace_claims(&heartbeat);
         heartbeat.sent_at
+    }
+
+    /// Whether the other members must hear of this heartbeat; they do.
+    fn is_news(&mut self, heartbeat: &Heartbeat) -> bool {
+        let now = heartbeat.sent_at;
+        // Details change with the load, too; what others must know of them comes with a change that was told of.
+        let gist = Heartbeat { seq: 0, sent_at: BootTime(0), details: Vec::new(), ..heartbeat.clone() };
+        let news = self.changed
+            || self.told.as_ref().is_none_or(|(told, at)| *told != gist || now.since(*at) >= TELL_MEMBERS);
+        if news {
+            self.told = Some((gist, now));
+        }
+        news
     }
 
     /// The heartbeat as it would be sent at `now` (rule R1).

@@ -15,10 +15,12 @@ use crate::{
     nats::{self, Received},
 };
 
-/// A heartbeat that came over NATS, held against its subject: a node speaks in its own name only. `None` for anything
+/// A heartbeat that came over NATS, on either of its subjects, held against its subject: a node speaks in its own name only. `None` for anything
 /// else, which is counted.
 pub fn own_heartbeat(nats: &Nats, received: Received<v1::Heartbeat>) -> Option<Heartbeat> {
-    let Subject::Heartbeat(group, node) = received.subject else { return None };
+    let (Subject::Heartbeat(group, node) | Subject::Member(group, node)) = received.subject else {
+        return None;
+    };
     // Counted where it was decoded.
     let heartbeat = Heartbeat::try_from(received.message.ok()?);
     let heartbeat = heartbeat.inspect_err(|error| nats::count(nats.counters(), error)).ok()?;

@@ -129,7 +129,7 @@ impl NodePaths {
             }
         }));
         let echo = options.echo.map(|limit| Arc::new(Echo::start(nats, limit)));
-        if let (Some(echo), false) = (&echo, options.grants) {
+        if let Some(echo) = &echo {
             // What it says does not matter.
             let own: Subscription<()> =
                 nats.subscribe(&format!("heartbeat.{}.{}", options.group, options.node)).await?;
@@ -151,9 +151,26 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
 }
 
 impl NodeSender {
-    /// Sends a heartbeat. One that is larger than anybody takes goes without what no lease rule looks at, for a lease
-    /// must not end because a node has too much to say of itself.
+    /// Sends a heartbeat to the detectors.
     pub fn send_heartbeat(&self, heartbeat: &Heartbeat) {
+        let raw = self.raw(heartbeat);
+        self.direct.send_heartbeat(&raw);
+        let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
+        // Before it does, or what comes back may come first.
+        self.heartbeat_left();
+        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+    }
+
+    /// Sends a heartbeat to the other members of the group, which need not take in each: over NATS only, since no lease
+    /// hangs on it.
+    pub fn tell_members(&self, heartbeat: &Heartbeat) {
+        let subject = Subject::Member(self.options.group.clone(), self.options.node.clone());
+        self.nats.publish_bytes(&subject, Bytes::from(self.raw(heartbeat).encode_to_vec()));
+    }
+
+    /// As it travels. One that is larger than anybody takes goes without what no lease rule looks at, for a lease must not
+    /// end because a node has too much to say of itself.
+    fn raw(&self, heartbeat: &Heartbeat) -> v1::Heartbeat {
         let mut raw = v1::Heartbeat::from(heartbeat);
         let bytes = raw.encoded_len() + WRAPPING;
         if bytes > MAX_MESSAGE {
@@ -164,24 +181,13 @@ impl NodeSender {
             }
             raw.details = v1::Details { reason, ..Default::default() }.encode_to_vec();
         }
-        self.direct.send_heartbeat(&raw);
-        let subject = Subject::Heartbeat(self.options.group.clone(), self.options.node.clone());
-        // Before it does, or what comes back may come first.
-        self.heartbeat_left();
-        self.nats.publish_bytes(&subject, Bytes::from(raw.encode_to_vec()));
+        raw
     }
 
     /// For an executor, whose publisher sends the heartbeats: one has left.
     pub fn heartbeat_left(&self) {
         if let Some(echo) = &self.echo {
             echo.sent();
-        }
-    }
-
-    /// For an executor, which listens for the heartbeats of its group: one of its own node has come.
-    pub fn heartbeat_came(&self) {
-        if let Some(echo) = &self.echo {
-            echo.came();
         }
     }
 
