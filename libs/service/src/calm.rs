@@ -11,9 +11,11 @@ use std::{
 const PART: u32 = 100;
 /// Longest nap, however long the interval: it delays whatever comes meanwhile.
 const LONGEST: Duration = Duration::from_millis(1);
+/// Naps until one has answered who gathers first: the way there and back and the work take it two more at most.
+const GATHERED: u32 = 3;
 /// A nap is followed by none for so many of its lengths: the rest of a burst is seldom worth another.
 const PAUSE: u32 = 10;
-/// Tasks that a message passes from its socket to a service's loop, at most: connection, stream, paths, queue.
+/// Tasks that a message passes from its socket to a service's loop, or back, at most: connection, stream, paths, queue.
 const HOPS: usize = 4;
 
 thread_local! {
@@ -21,11 +23,20 @@ thread_local! {
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Whether this thread, which has just done something and waits for its next input, may take a millisecond more to see it
-/// (less at intervals below 100 ms). Good for one nap: what is under way must not be slowed down, and a thread that was
-/// woken by a timer with nothing to do sent nothing that would be answered.
-pub fn allow(calm: bool, interval: Duration) {
-    ALLOWED.set(if calm { (interval / PART).min(LONGEST) } else { Duration::ZERO });
+/// Whether this thread, which has just sent something and waits for the answers, may take a little more to see them: what
+/// whoever answers needs that [gathers](gather) its own input first, 3 ms (less at intervals below 100 ms). Good for one
+/// nap: what is under way must not be slowed down, and a thread that was woken by a timer with nothing to do sent nothing
+/// that would be answered. For a service on one thread.
+pub async fn allow(calm: bool, interval: Duration) {
+    if calm {
+        // Whatever else has just begun asks its question too, such as a check whose connection the kernel has made.
+        others().await;
+    }
+    ALLOWED.set(if calm { GATHERED * length(interval) } else { Duration::ZERO });
+}
+
+fn length(interval: Duration) -> Duration {
+    (interval / PART).min(LONGEST)
 }
 
 /// Called whenever the thread has nothing left to do. Whether it napped.
@@ -39,14 +50,19 @@ pub(crate) fn nap() -> bool {
     true
 }
 
-/// The first message of a burst has come and needs no haste: waits as [`allow`] permits, until the rest has reached the
-/// queues of the caller, who takes it from there. For a service on one thread.
+/// The first message of a burst has come and needs no haste: waits for a millisecond (less at intervals below 100 ms), until
+/// the rest has reached the queues of the caller, who takes it from there. For a service on one thread.
 pub async fn gather(interval: Duration) {
-    allow(true, interval);
+    ALLOWED.set(length(interval));
     if nap() {
-        for _ in 0..HOPS {
-            tokio::task::yield_now().await;
-        }
+        others().await;
+    }
+}
+
+/// Lets the other tasks of this thread go as far as they can.
+async fn others() {
+    for _ in 0..HOPS {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -54,26 +70,26 @@ pub async fn gather(interval: Duration) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn naps_where_it_may_and_not_again_at_once() {
+    #[tokio::test]
+    async fn naps_where_it_may_and_not_again_at_once() {
         let naps = || {
             let begun = Instant::now();
             let naps = nap();
-            assert!(!naps || begun.elapsed() >= LONGEST, "a nap takes its time");
+            assert!(!naps || begun.elapsed() >= GATHERED * LONGEST, "a nap takes its time");
             naps
         };
         let interval = Duration::from_secs(100);
         assert!(!naps(), "nothing was allowed");
-        allow(true, interval);
+        allow(true, interval).await;
         assert!(naps());
         assert!(!naps(), "one nap each time");
         assert!(NEXT.get().is_some(), "a pause follows it");
         NEXT.set(Some(Instant::now() + interval));
-        allow(true, interval);
+        allow(true, interval).await;
         assert!(!naps(), "nor soon after another");
         NEXT.set(None);
-        allow(true, interval);
-        allow(false, interval);
+        allow(true, interval).await;
+        allow(false, interval).await;
         assert!(!naps(), "no longer allowed");
     }
 }

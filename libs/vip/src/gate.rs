@@ -19,32 +19,27 @@
 mod expression;
 mod matcher;
 mod netlink;
+mod pass;
 mod ruleset;
-mod worker;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::boottime_ns;
 pub(crate) use netlink::acknowledgement;
 use netlink::{Channel, Rejected};
+use pass::Pass;
 use ruleset::Tables;
-use worker::Command;
 
 /// No lease is anywhere near an hour long: whoever asks for more has a bug in its arithmetic.
 pub const AHEAD_MAX_NS: u64 = 3600 * 1_000_000_000;
 
 /// Guards of one gate. All of them fit into one netlink attribute (64 KiB) many times over.
 pub const GUARDS_MAX: usize = 256;
-
-/// Commands under way to the gate's thread. Each takes it about 20 microseconds, so a full
-/// queue is 1 ms of work; callers beyond it wait.
-const QUEUE: usize = 64;
 
 /// The longest name of a gate; with its prefix it stays well below nftables' 255.
 const NAME_BYTES_MAX: usize = 64;
@@ -92,8 +87,6 @@ pub struct GateConfig {
     pub name: String,
     /// The pass mark: exactly one bit of the packet mark, which nothing else may use.
     pub mark: u32,
-    /// Run the gate's thread under `SCHED_RR` where permitted (CAP_SYS_NICE).
-    pub realtime: bool,
 }
 
 /// Why a gate did not do what it was asked. Unless said otherwise, nothing has changed.
@@ -156,21 +149,6 @@ pub enum GateError {
         #[source]
         source: io::Error,
     },
-    /// The gate's thread could not be started.
-    #[error("starting the thread of gate {name}")]
-    Thread {
-        /// Name of the gate.
-        name: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The gate's thread has ended; the guards are shut, the fence stands.
-    #[error("gate {name} is gone")]
-    Gone {
-        /// Name of the gate.
-        name: String,
-    },
 }
 
 /// Tries whether a gate could be installed here, without leaving anything behind.
@@ -192,18 +170,21 @@ pub fn available() -> Result<(), GateError> {
     })
 }
 
-/// An installed gate. Clones speak to the same one; when the last is dropped the guards are
-/// shut and the fence stays.
-#[derive(Clone, Debug)]
+/// An installed gate. When it is dropped the guards are shut and the fence stays.
+///
+/// Each call is done when it returns: the kernel works while it is asked, for about 100 microseconds, longer only while
+/// another process changes nftables in this network namespace.
+#[derive(Debug)]
 pub struct Gate {
-    inner: Arc<Inner>,
+    managed: BTreeSet<Guard>,
+    pass: Mutex<Pass>,
 }
 
 impl Gate {
     /// Installs the fence for these guards (all shut), replacing at once whatever an earlier
-    /// gate of this name left behind, and starts the gate's thread.
+    /// gate of this name left behind.
     ///
-    /// Works in the network namespace of the calling thread. Blocks for a few milliseconds.
+    /// Works in the network namespace of the calling thread. Takes a few milliseconds.
     ///
     /// # Errors
     ///
@@ -212,42 +193,26 @@ impl Gate {
         check(&config, guards)?;
         let managed: BTreeSet<Guard> = guards.iter().copied().collect();
         let guards: Vec<Guard> = managed.iter().copied().collect();
-        let (commands, queue) = mpsc::channel(QUEUE);
-        let started = worker::start(&config, guards, queue)?;
-        Ok(Gate {
-            inner: Arc::new(Inner {
-                name: config.name,
-                managed,
-                realtime: started.realtime,
-                commands: Some(commands),
-                thread: Mutex::new(Some(started.thread)),
-            }),
-        })
-    }
-
-    /// Whether the gate's thread runs under `SCHED_RR`.
-    #[must_use]
-    pub fn realtime(&self) -> bool {
-        self.inner.realtime
+        let pass = Pass::install(config.name, config.mark, &guards)?;
+        Ok(Gate { managed, pass: Mutex::new(pass) })
     }
 
     /// The guards that the fence lists.
     #[must_use]
     pub fn guards(&self) -> &BTreeSet<Guard> {
-        &self.inner.managed
+        &self.managed
     }
 
     /// Opens guards until a time of CLOCK_BOOTTIME in nanoseconds, or renews them in place.
     ///
     /// The kernel shuts them up to three ticks (12 ms at HZ=250) before that time, never
-    /// later. A later call replaces the time of an earlier one, also by a shorter one. Once
-    /// begun it is carried out, whether or not the future is polled to its end.
+    /// later. A later call replaces the time of an earlier one, also by a shorter one.
     ///
     /// # Errors
     ///
     /// [`GateError::TooLate`] (the guards are shut), [`GateError::Unmanaged`],
     /// [`GateError::TooFarAhead`], or what the kernel says; then an earlier time stands.
-    pub async fn open(&self, guards: &[Guard], until_boottime_ns: u64) -> Result<(), GateError> {
+    pub fn open(&self, guards: &[Guard], until_boottime_ns: u64) -> Result<(), GateError> {
         self.check_managed(guards)?;
         if guards.is_empty() {
             return Ok(());
@@ -256,8 +221,7 @@ impl Gate {
         if until_boottime_ns > now_ns.saturating_add(AHEAD_MAX_NS) {
             return Err(GateError::TooFarAhead { until_ns: until_boottime_ns, now_ns });
         }
-        let guards = guards.to_vec();
-        self.ask(|reply| Command::Open { guards, until_ns: until_boottime_ns, reply }).await
+        self.pass().open(guards, until_boottime_ns)
     }
 
     /// Shuts guards; when it returns the kernel lets nothing more through. Shutting what is
@@ -266,60 +230,31 @@ impl Gate {
     /// # Errors
     ///
     /// [`GateError::Unmanaged`], or what the kernel says; then the guards shut at their time.
-    pub async fn shut(&self, guards: &[Guard]) -> Result<(), GateError> {
+    pub fn shut(&self, guards: &[Guard]) -> Result<(), GateError> {
         self.check_managed(guards)?;
         if guards.is_empty() {
             return Ok(());
         }
-        let guards = guards.to_vec();
-        self.ask(|reply| Command::Shut { guards, reply }).await
+        self.pass().shut(guards)
     }
 
     /// Removes the gate *and the fence*: afterwards nothing holds the addresses' traffic back.
     ///
     /// # Errors
     ///
-    /// What the kernel says; then the gate stands as it was.
-    pub async fn uninstall(self) -> Result<(), GateError> {
-        self.ask(|reply| Command::Uninstall { reply }).await
+    /// What the kernel says; then the fence stands.
+    pub fn uninstall(self) -> Result<(), GateError> {
+        self.pass.into_inner().unwrap_or_else(PoisonError::into_inner).uninstall()
+    }
+
+    fn pass(&self) -> MutexGuard<'_, Pass> {
+        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_managed(&self, guards: &[Guard]) -> Result<(), GateError> {
-        match guards.iter().find(|guard| !self.inner.managed.contains(guard)) {
+        match guards.iter().find(|guard| !self.managed.contains(guard)) {
             Some(guard) => Err(GateError::Unmanaged { guard: *guard }),
             None => Ok(()),
-        }
-    }
-
-    async fn ask(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), GateError>>) -> Command,
-    ) -> Result<(), GateError> {
-        let gone = || GateError::Gone { name: self.inner.name.clone() };
-        let commands = self.inner.commands.as_ref().expect("taken only when the gate is dropped");
-        let (reply, answer) = oneshot::channel();
-        commands.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
-#[derive(Debug)]
-struct Inner {
-    name: String,
-    managed: BTreeSet<Guard>,
-    realtime: bool,
-    commands: Option<mpsc::Sender<Command>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-}
-
-impl Drop for Inner {
-    /// Waits (a few milliseconds) until the thread has shut the gate and ended: who drops a
-    /// gate can rely on its being shut.
-    fn drop(&mut self) {
-        self.commands = None;
-        let thread = self.thread.get_mut().map_or(None, Option::take);
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(gate = self.name, "the gate's thread panicked");
         }
     }
 }
@@ -356,7 +291,7 @@ mod tests {
     use super::*;
 
     fn config(name: &str, mark: u32) -> GateConfig {
-        GateConfig { name: name.to_owned(), mark, realtime: false }
+        GateConfig { name: name.to_owned(), mark }
     }
 
     #[test]

@@ -42,11 +42,10 @@ impl Network {
         vips: &[IpAddr],
         guards: &[Guard],
         mark: u32,
-        realtime: bool,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Sighting>, Vec<IpAddr>)> {
         let gate = match gate::available() {
             Ok(()) => {
-                let config = GateConfig { name: group.to_string(), mark, realtime };
+                let config = GateConfig { name: group.to_string(), mark };
                 Some(Gate::install(config, guards).context("installing the gate")?)
             }
             Err(error @ GateError::NotPermitted(_)) => {
@@ -117,7 +116,7 @@ impl Network {
     /// Extends what is open to the end of a lease that was renewed (rule R5).
     pub async fn renew(&self, guards: &[Guard], vips: &[IpNet], until: BootTime) -> anyhow::Result<()> {
         if self.gated() {
-            return self.open(guards, until).await;
+            return self.open(guards, until);
         }
         for vip in vips {
             self.add(*vip, until).await?;
@@ -126,9 +125,9 @@ impl Network {
     }
 
     /// Lets traffic through until the lease ends (rule R5).
-    pub async fn open(&self, guards: &[Guard], until: BootTime) -> anyhow::Result<()> {
+    pub fn open(&self, guards: &[Guard], until: BootTime) -> anyhow::Result<()> {
         match &self.gate {
-            Some(gate) if !guards.is_empty() => Ok(gate.open(guards, until.0).await?),
+            Some(gate) if !guards.is_empty() => Ok(gate.open(guards, until.0)?),
             _ => Ok(()),
         }
     }
@@ -139,7 +138,7 @@ impl Network {
     pub async fn shut(&self, guards: &[Guard], vips: &[IpNet]) {
         let shut = match &self.gate {
             Some(_) if guards.is_empty() => Ok(()),
-            Some(gate) => gate.shut(guards).await.map_err(anyhow::Error::from),
+            Some(gate) => gate.shut(guards).map_err(anyhow::Error::from),
             None => self.remove_all(vips).await,
         };
         if let Err(error) = shut {

@@ -274,9 +274,8 @@ async fn network(
     let guards: BTreeSet<_> =
         slots.iter().flat_map(|slot| plan::guards(&settings.group, slot, settings.address)).collect();
     let guards: Vec<_> = guards.into_iter().collect();
-    let realtime = frame.config.realtime.enabled;
     let (network, sightings, leftovers) =
-        Network::install(&settings.group_id, interface, &vips, &guards, config.gate.mark, realtime).await?;
+        Network::install(&settings.group_id, interface, &vips, &guards, config.gate.mark).await?;
     let lease = &config.lease;
     if !network.gated()
         && let Some(why) = ungated::refusal(&guards, lease.duration, lease.interval, lease.drift)

@@ -150,7 +150,7 @@ impl Executor {
                 vip.to_string()
             }
             Step::OpenGate(guards) => {
-                self.network.open(&guards, tenure.until).await?;
+                self.network.open(&guards, tenure.until)?;
                 tenure.open = true;
                 String::new()
             }

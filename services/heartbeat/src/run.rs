@@ -72,7 +72,7 @@ async fn serve(
     let mut sent = false;
     loop {
         let deadline = publisher.next_deadline();
-        calm::allow(sent && publisher.is_steady(), frame.config.lease.interval);
+        calm::allow(sent && publisher.is_steady(), frame.config.lease.interval).await;
         tokio::select! {
             biased;
             Some(event) = executor.recv() => publisher.from_executor(event),

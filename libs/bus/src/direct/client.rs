@@ -27,13 +27,12 @@ use crate::{Counters, Tls, backoff::Backoff, causes::causes, grpc::direct_client
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// The detector answers as soon as it has read the hello.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that brings grants is pinged when it has been silent for this long, and given up when no answer comes
-/// within `PING_TIMEOUT`. A standby hears nothing on it, so this is most of what its executor sends and is woken for.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// A connection is pinged when it has been silent for this long, and given up when no answer comes within `PING_TIMEOUT`. A
+/// standby hears nothing on the one that brings grants, so this is most of what its executor sends and is woken for. A
+/// publisher's brings nothing but carries a heartbeat every interval, so the kernel tells of a network that is gone
+/// ([`UNACKNOWLEDGED`]), and pings find what the kernel's acknowledgements hide: a detector that hangs.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
-/// A publisher's connection brings nothing but carries a heartbeat every interval, so the kernel tells of a network that
-/// is gone ([`UNACKNOWLEDGED`]). Pings find what the kernel's acknowledgements hide: a detector that hangs.
-const PUBLISHER_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// What was sent and not acknowledged for so long ends the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(450);
 /// Pause before the first new attempt; doubles up to `LONGEST_PAUSE`, and every pause is drawn between half and whole.
@@ -222,10 +221,9 @@ impl Attempt {
 
     /// One connection, from the first byte to its end.
     async fn once(&self) -> Result<(), Status> {
-        let ping_interval = if self.hello.grants { PING_INTERVAL } else { PUBLISHER_PING_INTERVAL };
         let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(ping_interval)
+            .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let channel = timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector()))

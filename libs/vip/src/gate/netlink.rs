@@ -77,6 +77,7 @@ pub(super) enum Rejected {
 }
 
 /// The socket. Tables flagged `owner` live exactly as long as it is open.
+#[derive(Debug)]
 pub(super) struct Channel {
     socket: Socket,
     sequence: u32,

@@ -97,7 +97,7 @@ const REHEARSED: [Guard; 2] =
 const FAMILIES: [NetfilterProtoFamily; 2] = [NetfilterProtoFamily::Inet, NetfilterProtoFamily::ARP];
 
 /// Names of the tables of one gate, and its bit.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(super) struct Tables {
     fence: String,
     pass: String,

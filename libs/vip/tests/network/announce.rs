@@ -34,13 +34,13 @@ async fn take_over(node: &Namespace) {
     let gate = install("web");
     add_vips(node);
     let until = boottime_ns() + MINUTE;
-    gate.open(&GUARDS, until).await.unwrap();
+    gate.open(&GUARDS, until).unwrap();
     let announcer = Announcer::open(INTERFACE).unwrap();
     for vip in VIPS {
         announcer.announce(vip, until).unwrap();
     }
     // Shut before anybody could ask: what the others know, they know from the announcement.
-    gate.shut(&GUARDS).await.unwrap();
+    gate.shut(&GUARDS).unwrap();
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn announcements_move_the_address_for_clients_and_for_members_behind_a_fence() {
     let [old, new, client, member] = &segment.members[..] else { unreachable!() };
     let old_gate = old.run(|| async { install("web") });
     add_vips(old);
-    old.run(|| async { old_gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
+    old.run(|| async { old_gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap() });
     let _fence = member.run(|| async { install("web") });
     let (old_mac, new_mac) = (mac(old), mac(new));
 
@@ -73,7 +73,7 @@ fn announcements_move_the_address_for_clients_and_for_members_behind_a_fence() {
         for _ in 0..2 {
             both.recv_timeout(2 * PATIENCE).expect("the old holder is not seen");
         }
-        old.run(|| async { old_gate.shut(&GUARDS).await.unwrap() });
+        old.run(|| async { old_gate.shut(&GUARDS).unwrap() });
         new.run(|| take_over(new));
     });
 }

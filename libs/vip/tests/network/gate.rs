@@ -66,14 +66,14 @@ fn shut_is_dark_both_ways_and_open_is_not() {
         node.run(|| async move { assert!(refused(vip, there)) });
 
         node.run(|| async {
-            gate.open(&[Guard::Address(vip)], boottime_ns() + MINUTE).await.unwrap();
+            gate.open(&[Guard::Address(vip)], boottime_ns() + MINUTE).unwrap();
             assert!(!refused(vip, there));
         });
         peer.run(|| async move { assert!(answers(vip, PORT)) });
 
         // Shut again: now the peer knows the hardware address, so this is IP alone.
         node.run(|| async {
-            gate.shut(&[Guard::Address(vip)]).await.unwrap();
+            gate.shut(&[Guard::Address(vip)]).unwrap();
             assert!(refused(vip, there), "acknowledged, so shut");
         });
         peer.run(|| async move { assert!(silent((vip, PORT).into(), control)) });
@@ -89,7 +89,7 @@ fn time_shuts_the_gate_and_never_late() {
         add_vips(node);
         for left in [40, 100, 200, 301, 303, 305, 307, 50] {
             let until = boottime_ns() + left * MS;
-            gate.open(&GUARDS, until).await.unwrap();
+            gate.open(&GUARDS, until).unwrap();
             let last_sent = last_sent_until_refused(until);
             let shut = boottime_ns();
             assert!(last_sent < until, "{} us late", (last_sent - until) / 1000);
@@ -106,12 +106,12 @@ fn a_shorter_time_replaces_a_longer_one_and_an_expired_guard_opens_again() {
     node.run(|| async {
         let gate = install("web");
         add_vips(node);
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         let until = boottime_ns() + 60 * MS;
-        gate.open(&GUARDS, until).await.unwrap();
+        gate.open(&GUARDS, until).unwrap();
         crate::traffic::wait_until("shut at the shorter time", || refused(VIP4, own4(0)));
         assert!(boottime_ns() < until + 50 * MS);
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         assert!(!refused(VIP4, own4(0)) && !refused(VIP6, own6(0)));
     });
 }
@@ -124,19 +124,19 @@ fn what_must_not_be_opened_is_refused() {
         let gate = install("web");
         add_vips(node);
         let now = boottime_ns();
-        gate.open(&GUARDS, now + MINUTE).await.unwrap();
+        gate.open(&GUARDS, now + MINUTE).unwrap();
         let hour = 3600 * 1000 * MS;
-        let far = gate.open(&GUARDS, now + hour + MINUTE).await;
+        let far = gate.open(&GUARDS, now + hour + MINUTE);
         assert!(matches!(far, Err(GateError::TooFarAhead { .. })), "{far:?}");
         let other = Guard::Address("10.77.0.101".parse().unwrap());
-        let unmanaged = gate.open(&[GUARDS[0], other], now + MINUTE).await;
+        let unmanaged = gate.open(&[GUARDS[0], other], now + MINUTE);
         assert!(matches!(unmanaged, Err(GateError::Unmanaged { guard }) if guard == other));
         assert!(!refused(VIP4, own4(0)), "a refused call changes nothing");
 
         // What is over, or nearer than two ticks, shuts instead.
         for until in [now, boottime_ns() + MS] {
-            gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
-            let late = gate.open(&GUARDS, until).await;
+            gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
+            let late = gate.open(&GUARDS, until);
             assert!(matches!(late, Err(GateError::TooLate { .. })), "{late:?}");
             assert!(refused(VIP4, own4(0)));
         }
@@ -148,13 +148,13 @@ fn shutting_twice_is_fine() {
     let segment = Segment::new(1);
     segment.members[0].run(|| async {
         let gate = install("web");
-        gate.shut(&GUARDS).await.unwrap();
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
-        gate.shut(&GUARDS[..1]).await.unwrap();
-        gate.shut(&GUARDS).await.unwrap();
-        gate.shut(&GUARDS).await.unwrap();
-        gate.shut(&[]).await.unwrap();
-        gate.open(&[], boottime_ns() + MINUTE).await.unwrap();
+        gate.shut(&GUARDS).unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
+        gate.shut(&GUARDS[..1]).unwrap();
+        gate.shut(&GUARDS).unwrap();
+        gate.shut(&GUARDS).unwrap();
+        gate.shut(&[]).unwrap();
+        gate.open(&[], boottime_ns() + MINUTE).unwrap();
     });
 }
 
@@ -168,7 +168,7 @@ fn renewals_of_equal_length_extend() {
         // Always the same timeout, which a kernel that is only asked to update may leave as it runs.
         let end = boottime_ns() + 1000 * MS;
         while boottime_ns() < end {
-            gate.open(&GUARDS, boottime_ns() + 400 * MS).await.unwrap();
+            gate.open(&GUARDS, boottime_ns() + 400 * MS).unwrap();
             assert!(!refused(VIP4, own4(0)), "not extended");
         }
     });
@@ -182,7 +182,7 @@ fn renewing_drops_no_packet() {
     let _echo: Vec<_> = VIPS.map(|vip| echo(node, vip, PORT)).into();
     let gate = node.run(|| async { install("web") });
     add_vips(node);
-    node.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
+    node.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap() });
     for vip in VIPS {
         peer.run(|| async move { assert!(answers(vip, PORT)) });
     }
@@ -208,9 +208,9 @@ fn renewing_drops_no_packet() {
         for round in 0..RENEWALS {
             // Alike and unlike timeouts, as renewals of a lease would be.
             let left = 300 * MS + (round % 3) as u64 * MS;
-            gate.open(&GUARDS, boottime_ns() + left).await.unwrap();
+            gate.open(&GUARDS, boottime_ns() + left).unwrap();
         }
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
     });
     assert!(sender.finish() > 100);
     for asker in askers {

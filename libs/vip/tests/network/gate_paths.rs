@@ -22,7 +22,7 @@ fn a_standby_behind_its_fence_reaches_the_address_on_another_node() {
     let gate = active.run(|| async { install("web") });
     let _fence = standby.run(|| async { install("web") });
     add_vips(active);
-    active.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
+    active.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap() });
     for vip in VIPS {
         standby.run(|| async move { assert!(answers(vip, PORT), "{vip}") });
     }
@@ -90,12 +90,12 @@ fn an_open_address_does_not_reach_a_shut_one_on_the_same_host() {
         let gate = Gate::install(config("web"), &[GUARDS[0], Guard::Address(other)]).unwrap();
         add_vips(node);
         node.ip(&format!("address add {other}/24 dev {INTERFACE}"));
-        gate.open(&GUARDS[..1], boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS[..1], boottime_ns() + MINUTE).unwrap();
         // The loopback interface keeps the mark: it must not arrive with it.
         let mut client = Client::from(VIP4);
         assert!(client.ask((own4(0), PORT).into(), PATIENCE));
         assert!(!client.ask((other, PORT).into(), Duration::from_millis(100)));
-        gate.open(&[Guard::Address(other)], boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&[Guard::Address(other)], boottime_ns() + MINUTE).unwrap();
         assert!(client.ask((other, PORT).into(), PATIENCE));
     });
 }
@@ -116,7 +116,7 @@ fn translated_traffic_is_held_back_too() {
     peer.run(|| async move { assert!(silent((VIP4, PORT).into(), control)) });
     node.run(|| async move { assert!(refused(own4(0), own4(1)), "left as {VIP4}") });
     node.run(|| async {
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         assert!(!refused(own4(0), own4(1)));
     });
     peer.run(|| async { assert!(answers(VIP4, PORT)) });
@@ -129,7 +129,7 @@ fn duplicate_address_detection_of_a_shut_address_stays_silent() {
     let gate = active.run(|| async { install("web") });
     let _fence = standby.run(|| async { install("web") });
     add_vips(active);
-    active.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
+    active.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap() });
     // Without `nodad`: the standby would ask, the active would answer, and it would fail.
     standby.ip(&format!("address add {VIP6}/64 dev {INTERFACE}"));
     let shown = || standby.ip(&format!("-6 address show dev {INTERFACE} to {VIP6}"));
@@ -158,14 +158,14 @@ fn a_service_is_guarded_by_its_port_alone() {
             assert!(!connects(guarded, Duration::from_millis(100)));
         });
         node.run(|| async {
-            gate.open(&guards[..1], boottime_ns() + MINUTE).await.unwrap();
+            gate.open(&guards[..1], boottime_ns() + MINUTE).unwrap();
         });
         peer.run(|| async move {
             assert!(answers(own, PORT));
             assert!(!connects(guarded, Duration::from_millis(100)), "opened for UDP only");
         });
         node.run(|| async {
-            gate.open(&guards, boottime_ns() + MINUTE).await.unwrap();
+            gate.open(&guards, boottime_ns() + MINUTE).unwrap();
         });
         peer.run(|| async move { assert!(connects(guarded, PATIENCE)) });
         // A service's guard does not touch the node's own connections.
@@ -184,13 +184,13 @@ fn two_gates_live_beside_each_other() {
         let db = Gate::install(config("db"), &GUARDS[1..]).unwrap();
         let state = || (refused(VIP4, own4(0)), refused(VIP6, own6(0)));
         assert_eq!(state(), (true, true));
-        web.open(&GUARDS[..1], boottime_ns() + MINUTE).await.unwrap();
+        web.open(&GUARDS[..1], boottime_ns() + MINUTE).unwrap();
         assert_eq!(state(), (false, true));
-        db.open(&GUARDS[1..], boottime_ns() + MINUTE).await.unwrap();
+        db.open(&GUARDS[1..], boottime_ns() + MINUTE).unwrap();
         assert_eq!(state(), (false, false));
-        web.uninstall().await.unwrap();
+        web.uninstall().unwrap();
         assert_eq!(state(), (false, false));
-        db.shut(&GUARDS[1..]).await.unwrap();
+        db.shut(&GUARDS[1..]).unwrap();
         assert_eq!(state(), (false, true));
     });
 }

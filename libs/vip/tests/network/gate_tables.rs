@@ -1,7 +1,7 @@
 //! What becomes of the tables: replaced without a hole, kept, removed, refused.
 
 use understudy_vip::boottime_ns;
-use understudy_vip::gate::{Gate, GateConfig, GateError};
+use understudy_vip::gate::{Gate, GateError};
 
 use crate::segment::{GUARDS, MARK, Segment, VIP4, VIP6, add_vips, config, install, own4, own6};
 use crate::traffic::{Background, refused};
@@ -15,7 +15,7 @@ fn dropping_the_gate_shuts_it_and_keeps_the_fence() {
     node.run(|| async {
         let gate = install("web");
         add_vips(node);
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         drop(gate);
         assert!(refused(VIP4, own4(0)) && refused(VIP6, own6(0)));
     });
@@ -30,11 +30,8 @@ fn only_uninstalling_removes_the_fence() {
     node.run(|| async {
         let gate = install("web");
         add_vips(node);
-        let clone = gate.clone();
-        gate.uninstall().await.unwrap();
+        gate.uninstall().unwrap();
         assert!(!refused(VIP4, own4(0)) && !refused(VIP6, own6(0)));
-        let gone = clone.open(&GUARDS, boottime_ns() + MINUTE).await;
-        assert!(matches!(gone, Err(GateError::Gone { .. })), "{gone:?}");
     });
     assert_eq!(node.nft("list tables"), "");
 }
@@ -78,11 +75,11 @@ fn a_gate_has_one_holder() {
     node.run(|| async {
         let gate = install("web");
         add_vips(node);
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         let second = Gate::install(config("web"), &[]);
         assert!(matches!(second, Err(GateError::Held { .. })), "{second:?}");
         assert!(!refused(VIP4, own4(0)), "the holder's guards stay as they were");
-        gate.shut(&GUARDS).await.unwrap();
+        gate.shut(&GUARDS).unwrap();
         assert!(refused(VIP4, own4(0)), "and so does the fence");
         drop(gate);
         install("web");
@@ -112,22 +109,5 @@ fn without_the_capability_it_says_so() {
         assert!(matches!(gate, Err(GateError::NotPermitted(_))), "{gate:?}");
         let probe = understudy_vip::gate::available();
         assert!(matches!(probe, Err(GateError::NotPermitted(_))), "{probe:?}");
-    });
-}
-
-#[test]
-fn real_time_priority_is_taken_where_asked_for() {
-    let segment = Segment::new(1);
-    segment.members[0].run(|| async {
-        let ordinary = GateConfig { realtime: false, ..config("web") };
-        assert!(!Gate::install(ordinary, &GUARDS).unwrap().realtime());
-        // Root may, unless the machine forbids it to everybody (RT group scheduling).
-        let gate = install("web");
-        let policy = std::fs::read_dir("/proc/self/task")
-            .unwrap()
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
-            .filter(|stat| stat.contains("(gate-web)"))
-            .any(|stat| stat.split_whitespace().nth(40) == Some("2"));
-        assert!(!gate.realtime() || policy, "SCHED_RR is policy 2");
     });
 }

@@ -40,15 +40,15 @@ fn the_proof_follows_the_gate() {
     for vip in VIPS {
         assert_eq!(witness(node, Guard::Address(vip)), Proof::Refused);
     }
-    node.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap() });
+    node.run(|| async { gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap() });
     for vip in VIPS {
         assert_eq!(witness(node, Guard::Address(vip)), Proof::Open);
     }
-    node.run(|| async { gate.shut(&GUARDS).await.unwrap() });
+    node.run(|| async { gate.shut(&GUARDS).unwrap() });
     for vip in VIPS {
         assert_eq!(witness(node, Guard::Address(vip)), Proof::Refused);
     }
-    node.run(|| async { gate.uninstall().await.unwrap() });
+    node.run(|| async { gate.uninstall().unwrap() });
     for vip in VIPS {
         assert_eq!(witness(node, Guard::Address(vip)), Proof::Open);
     }
@@ -66,9 +66,9 @@ fn no_route_is_needed() {
             let nodad = if vip.is_ipv6() { "nodad" } else { "" };
             node.ip(&format!("address add {vip}/{length} dev alone0 {nodad}"));
         }
-        gate.open(&GUARDS, boottime_ns() + MINUTE).await.unwrap();
+        gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         assert_eq!(GUARDS.map(prove_shut), [Proof::Open; 2]);
-        gate.shut(&GUARDS).await.unwrap();
+        gate.shut(&GUARDS).unwrap();
         assert_eq!(GUARDS.map(prove_shut), [Proof::Refused; 2]);
     });
 }

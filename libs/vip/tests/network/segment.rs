@@ -121,7 +121,7 @@ pub(crate) fn install(name: &str) -> Gate {
 }
 
 pub(crate) fn config(name: &str) -> GateConfig {
-    GateConfig { name: name.to_owned(), mark: MARK, realtime: true }
+    GateConfig { name: name.to_owned(), mark: MARK }
 }
 
 fn command(program: &str, arguments: &[&str]) -> String {

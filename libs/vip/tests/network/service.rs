@@ -25,11 +25,11 @@ fn install(node: &Namespace, guards: &[Guard]) -> Gate {
 }
 
 fn open(node: &Namespace, gate: &Gate, guards: &[Guard]) {
-    node.run(|| async { gate.open(guards, boottime_ns() + MINUTE).await.unwrap() });
+    node.run(|| async { gate.open(guards, boottime_ns() + MINUTE).unwrap() });
 }
 
 fn shut(node: &Namespace, gate: &Gate, guards: &[Guard]) {
-    node.run(|| async { gate.shut(guards).await.unwrap() });
+    node.run(|| async { gate.shut(guards).unwrap() });
 }
 
 /// What a client on `from` gets that connects.
@@ -118,7 +118,7 @@ fn the_proof_follows_the_gate_while_the_workload_has_the_port() {
                 drop(gate);
                 assert_eq!(witness(node, guard), Proof::Refused, "the pass tables went with the gate");
                 let gate = install(node, &[guard]);
-                node.run(|| async { gate.uninstall().await.unwrap() });
+                node.run(|| async { gate.uninstall().unwrap() });
                 assert_eq!(witness(node, guard), Proof::Open, "the fence is gone");
             }
         }
@@ -148,7 +148,7 @@ fn time_alone_gives_the_proof_too() {
     let gate = install(node, &[guard]);
     node.run(|| async move {
         let until = boottime_ns() + 100_000_000;
-        gate.open(&[guard], until).await.unwrap();
+        gate.open(&[guard], until).unwrap();
         assert_eq!(prove_shut(guard), Proof::Open);
         wait_until("the proof", || prove_shut(guard) == Proof::Refused);
     });

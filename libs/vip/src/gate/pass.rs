@@ -1,15 +1,11 @@
-//! The gate's thread: blocking netlink, nothing else, so that nothing else delays a renewal.
+//! What a gate has the kernel do. The socket that it speaks over owns the pass tables: they end with it.
 
 use std::io;
-use std::sync::mpsc as std_mpsc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-
-use tokio::sync::{mpsc, oneshot};
 
 use super::netlink::{Batch, Channel, Rejected};
 use super::ruleset::Tables;
-use super::{GateConfig, GateError, Guard};
+use super::{GateError, Guard};
 use crate::clock::{boottime_ns, tick_ns};
 
 /// Timeouts are rounded down by this many kernel ticks: the kernel may take the batch up to
@@ -29,91 +25,30 @@ const INSTALL_ATTEMPTS: usize = 20;
 /// Pause between them; 100 ms in all, so that a gate that is really held is reported soon.
 const INSTALL_PAUSE: Duration = Duration::from_millis(5);
 
-/// A low priority among real-time tasks: ahead of all ordinary ones, behind the kernel's own.
-const REALTIME_PRIORITY: libc::c_int = 10;
-
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
-type Reply = oneshot::Sender<Result<(), GateError>>;
-
-/// What the thread is asked to do; it answers every one.
+/// The pass tables of one gate.
 #[derive(Debug)]
-pub(super) enum Command {
-    Open { guards: Vec<Guard>, until_ns: u64, reply: Reply },
-    Shut { guards: Vec<Guard>, reply: Reply },
-    Uninstall { reply: Reply },
-}
-
-/// A thread whose fence is in place.
-pub(super) struct Started {
-    pub(super) thread: JoinHandle<()>,
-    pub(super) realtime: bool,
-}
-
-/// Starts the thread in the caller's network namespace and waits until the fence is in place.
-pub(super) fn start(
-    config: &GateConfig,
-    guards: Vec<Guard>,
-    queue: mpsc::Receiver<Command>,
-) -> Result<Started, GateError> {
-    let (ready, started) = std_mpsc::sync_channel(1);
-    let name = config.name.clone();
-    let (mark, realtime) = (config.mark, config.realtime);
-    let body = move || {
-        let realtime = realtime && become_realtime(&name);
-        let worker = Worker::install(name, mark, &guards);
-        let (worker, outcome) = match worker {
-            Ok(worker) => (Some(worker), Ok(realtime)),
-            Err(error) => (None, Err(error)),
-        };
-        // Nobody waits any more only if the caller has panicked; then the queue is closed too.
-        let _ = ready.send(outcome);
-        if let Some(worker) = worker {
-            worker.run(queue);
-        }
-    };
-    let thread = Builder::new()
-        .name(format!("gate-{}", config.name))
-        .spawn(body)
-        .map_err(|source| GateError::Thread { name: config.name.clone(), source })?;
-    match started.recv() {
-        Ok(Ok(realtime)) => Ok(Started { thread, realtime }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(GateError::Gone { name: config.name.clone() }),
-    }
-}
-
-/// Whether the calling thread now runs under `SCHED_RR`.
-fn become_realtime(name: &str) -> bool {
-    let parameters = libc::sched_param { sched_priority: REALTIME_PRIORITY };
-    #[allow(unsafe_code)]
-    // SAFETY: thread 0 is the calling one, and the kernel only reads the parameters, which
-    // outlive the call.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
-    if result != 0 {
-        let error = io::Error::last_os_error();
-        tracing::warn!(gate = name, %error, "the gate's thread has no real-time priority");
-    }
-    result == 0
-}
-
-struct Worker {
+pub(super) struct Pass {
     name: String,
     tables: Tables,
     channel: Channel,
     margin_ns: u64,
+    uninstalled: bool,
 }
 
-impl Worker {
-    fn install(name: String, mark: u32, guards: &[Guard]) -> Result<Worker, GateError> {
+impl Pass {
+    /// Puts the fence in place, and the pass, which lets nobody through yet.
+    pub(super) fn install(name: String, mark: u32, guards: &[Guard]) -> Result<Pass, GateError> {
         let channel = Channel::open().map_err(GateError::Unavailable)?;
         let tables = Tables::new(&name, mark);
-        let mut worker = Worker { name, tables, channel, margin_ns: MARGIN_TICKS * tick_ns() };
+        let margin_ns = MARGIN_TICKS * tick_ns();
+        let mut pass = Pass { name, tables, channel, margin_ns, uninstalled: false };
         let mut attempt = 1;
         loop {
-            let batch = worker.tables.install(guards);
-            match worker.channel.execute(batch).map_err(|rejected| worker.install_error(rejected)) {
-                Ok(()) => return Ok(worker),
+            let batch = pass.tables.install(guards);
+            match pass.channel.execute(batch).map_err(|rejected| pass.install_error(rejected)) {
+                Ok(()) => return Ok(pass),
                 Err(GateError::Held { .. }) if attempt < INSTALL_ATTEMPTS => {
                     attempt += 1;
                     std::thread::sleep(INSTALL_PAUSE);
@@ -142,36 +77,8 @@ impl Worker {
         }
     }
 
-    fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(command) = queue.blocking_recv() {
-            // An answer that nobody waits for any more is no fault of the gate's.
-            match command {
-                Command::Open { guards, until_ns, reply } => {
-                    let _ = reply.send(self.open(&guards, until_ns));
-                }
-                Command::Shut { guards, reply } => {
-                    let _ = reply.send(self.shut(&guards));
-                }
-                Command::Uninstall { reply } => {
-                    let batch = self.tables.uninstall();
-                    let done = self.execute("uninstall", batch);
-                    let end = done.is_ok();
-                    let _ = reply.send(done);
-                    if end {
-                        return;
-                    }
-                }
-            }
-        }
-        // Closing the socket does this, too, but not while a child that another thread has
-        // just forked holds a copy of it.
-        let batch = self.tables.retire();
-        if let Err(error) = self.execute("retire", batch) {
-            tracing::error!(%error, "the gate shuts at its time only");
-        }
-    }
-
-    fn open(&mut self, guards: &[Guard], until_ns: u64) -> Result<(), GateError> {
+    /// Opens guards until then, or shuts them when it is too late for that.
+    pub(super) fn open(&mut self, guards: &[Guard], until_ns: u64) -> Result<(), GateError> {
         for _ in 0..OPEN_ATTEMPTS {
             // As close to send() as can be: from here on every delay eats the margin.
             let Some(timeout_ms) = timeout_ms(boottime_ns(), until_ns, self.margin_ns) else { break };
@@ -186,9 +93,18 @@ impl Worker {
         Err(GateError::TooLate { until_ns, now_ns: boottime_ns() })
     }
 
-    fn shut(&mut self, guards: &[Guard]) -> Result<(), GateError> {
+    /// Shuts guards.
+    pub(super) fn shut(&mut self, guards: &[Guard]) -> Result<(), GateError> {
         let batch = self.tables.shut(guards);
         self.execute("shut", batch)
+    }
+
+    /// Removes pass and fence.
+    pub(super) fn uninstall(mut self) -> Result<(), GateError> {
+        let batch = self.tables.uninstall();
+        self.execute("uninstall", batch)?;
+        self.uninstalled = true;
+        Ok(())
     }
 
     fn execute(&mut self, step: &'static str, batch: Batch) -> Result<(), GateError> {
@@ -197,6 +113,20 @@ impl Worker {
                 GateError::Refused { name: self.name.clone(), step, source }
             }
         })
+    }
+}
+
+impl Drop for Pass {
+    /// Shuts everything. Closing the socket does this, too, but not while a child that another thread has just forked holds
+    /// a copy of it.
+    fn drop(&mut self) {
+        if self.uninstalled {
+            return;
+        }
+        let batch = self.tables.retire();
+        if let Err(error) = self.execute("retire", batch) {
+            tracing::error!(%error, "the gate shuts at its time only");
+        }
     }
 }
 
