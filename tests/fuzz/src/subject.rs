@@ -14,6 +14,7 @@ pub(crate) fn subject(data: &[u8]) {
             assert_eq!(subjects.of(&subject), text, "one thing has one subject");
             match &subject {
                 Subject::Heartbeat(group, node)
+                | Subject::Member(group, node)
                 | Subject::Grant(group, node)
                 | Subject::Release(group, node)
                 | Subject::Verdict(group, node) => {

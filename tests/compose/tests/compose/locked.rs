@@ -139,6 +139,7 @@ fn message_bus(stack: &Stack, active: &str) -> Result<()> {
         (format!("heartbeat.web.{other}"), own.clone()),
         (format!("heartbeat.web.{other}"), format!("grant.web.{active}")),
         (format!("heartbeat.web.{other}"), format!("release.web.{active}")),
+        (format!("heartbeat.web.{other}"), format!("member.web.{active}")),
         (format!("executor.web.{other}"), own),
         ("viewer".to_owned(), "command.web.switchover".to_owned()),
     ] {

@@ -83,6 +83,8 @@ fn nonsense() -> Vec<(String, Vec<u8>)> {
     let release = v1::Release { cluster: "lab".into(), group: "web".into(), ..Default::default() };
     let subject = |rest: &str| format!("understudy.lab.{rest}");
     let mut messages = vec![
+        (subject("member.web.web-b"), vec![0xff; 64]),
+        (subject("member.web.web-b"), whole.clone()),
         (subject("heartbeat.web.web-a"), vec![0xff; 64]),
         (subject("heartbeat.web.web-a"), whole[..whole.len() / 2].to_vec()),
         (subject("heartbeat.web.web-a"), Vec::new()),

@@ -8,6 +8,7 @@ pub(crate) fn subjects() -> Vec<Seed> {
     let subject = |text: &str| format!("understudy.demo.{text}").into_bytes();
     vec![
         ("heartbeat", subject("heartbeat.web.web-a")),
+        ("member", subject("member.web.web-a")),
         ("detector", subject("detector.3")),
         ("seat", subject("seat.3")),
         ("grant", subject("grant.web.web-a")),
