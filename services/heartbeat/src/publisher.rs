@@ -228,7 +228,7 @@ impl Publisher {
     /// Whether the other members must hear of this heartbeat; they do.
     fn is_news(&mut self, heartbeat: &Heartbeat) -> bool {
         let now = heartbeat.sent_at;
-        // Details change with the load, too; what others must know of them comes with a change that was told of.
+        // Details change with the load, too; what others must know of them comes with what `changed` stands for.
         let gist = Heartbeat { seq: 0, sent_at: BootTime(0), details: Vec::new(), ..heartbeat.clone() };
         let news = self.changed
             || self.told.as_ref().is_none_or(|(told, at)| *told != gist || now.since(*at) >= TELL_MEMBERS);

@@ -15,8 +15,8 @@ use crate::{
     nats::{self, Received},
 };
 
-/// A heartbeat that came over NATS, on either of its subjects, held against its subject: a node speaks in its own name only. `None` for anything
-/// else, which is counted.
+/// A heartbeat that came over NATS, for the detectors or for the other members, held against its subject: a node speaks in
+/// its own name only. `None` for anything else, which is counted.
 pub fn own_heartbeat(nats: &Nats, received: Received<v1::Heartbeat>) -> Option<Heartbeat> {
     let (Subject::Heartbeat(group, node) | Subject::Member(group, node)) = received.subject else {
         return None;

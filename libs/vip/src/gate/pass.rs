@@ -34,7 +34,8 @@ pub(super) struct Pass {
     tables: Tables,
     channel: Channel,
     margin_ns: u64,
-    uninstalled: bool,
+    /// Whether the tables are ours to remove.
+    installed: bool,
 }
 
 impl Pass {
@@ -43,12 +44,15 @@ impl Pass {
         let channel = Channel::open().map_err(GateError::Unavailable)?;
         let tables = Tables::new(&name, mark);
         let margin_ns = MARGIN_TICKS * tick_ns();
-        let mut pass = Pass { name, tables, channel, margin_ns, uninstalled: false };
+        let mut pass = Pass { name, tables, channel, margin_ns, installed: false };
         let mut attempt = 1;
         loop {
             let batch = pass.tables.install(guards);
             match pass.channel.execute(batch).map_err(|rejected| pass.install_error(rejected)) {
-                Ok(()) => return Ok(pass),
+                Ok(()) => {
+                    pass.installed = true;
+                    return Ok(pass);
+                }
                 Err(GateError::Held { .. }) if attempt < INSTALL_ATTEMPTS => {
                     attempt += 1;
                     std::thread::sleep(INSTALL_PAUSE);
@@ -103,7 +107,7 @@ impl Pass {
     pub(super) fn uninstall(mut self) -> Result<(), GateError> {
         let batch = self.tables.uninstall();
         self.execute("uninstall", batch)?;
-        self.uninstalled = true;
+        self.installed = false;
         Ok(())
     }
 
@@ -120,7 +124,7 @@ impl Drop for Pass {
     /// Shuts everything. Closing the socket does this, too, but not while a child that another thread has just forked holds
     /// a copy of it.
     fn drop(&mut self) {
-        if self.uninstalled {
+        if !self.installed {
             return;
         }
         let batch = self.tables.retire();
