@@ -13,7 +13,7 @@ use understudy_wire::{BootTime, Epoch, Health, Heartbeat, NodeId, Slot};
 const MAX_PEERS: usize = 4_096;
 /// A member whose heartbeats a detector has missed for longer has fallen. Shorter silence may be a pause of its host.
 const FALLEN: Duration = Duration::from_secs(1);
-/// Members tell of themselves when something changes and once a second. Who missed two and a half of these is not there.
+/// Members tell of themselves when something changes and four times a second. Who missed ten of these is not there.
 const PRESENT: Duration = Duration::from_millis(2_500);
 
 /// What a member told last.

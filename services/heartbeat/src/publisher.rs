@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// The other members hear of this node when something changed and this often. They hold nothing against one that they
-/// missed: a silent node is told by the detectors.
-const TELL_MEMBERS: Duration = Duration::from_secs(1);
+/// missed: a silent node is told by the detectors. But who comes back must soon know who holds what, for its record.
+const TELL_MEMBERS: Duration = Duration::from_millis(250);
 
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
