@@ -79,6 +79,7 @@ accounts {
         permissions: {
           publish: [
             "understudy.demo.heartbeat.web.web-a"
+            "understudy.demo.member.web.web-a"
             "understudy.demo.release.web.web-a"
           ]
           subscribe: [
