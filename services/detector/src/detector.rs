@@ -340,6 +340,7 @@ impl Detector {
             phi: judged.phi,
             silent_ms: judged.silent_ms,
             reason: judged.reason.clone(),
+            claims: judged.claims,
         };
         self.parts.nats.publish(&Subject::Verdict(group.clone(), judged.node.clone()), &verdict);
         let key = format!("{}/{:?}/{}", judged.node, judged.judgement, judged.seq);

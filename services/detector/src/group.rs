@@ -27,6 +27,8 @@ pub struct Judged {
     pub silent_ms: f64,
     /// Why it is unhealthy or not ready, in its own words.
     pub reason: String,
+    /// Slots that its last heartbeat claimed.
+    pub claims: Vec<v1::SlotEpoch>,
     /// Its last heartbeat: equal sightings by several detectors share it.
     pub seq: u64,
 }
@@ -48,6 +50,11 @@ struct Latest {
 impl Latest {
     fn details(&self) -> v1::Details {
         v1::Details::decode(&*self.details).unwrap_or_default()
+    }
+
+    fn claims(&self) -> Vec<v1::SlotEpoch> {
+        let raw = |claim: &Claim| v1::SlotEpoch { slot: claim.slot.0.into(), epoch: claim.epoch.0 };
+        self.claims.iter().map(raw).collect()
     }
 }
 
@@ -219,6 +226,7 @@ impl Group {
             phi: change.phi,
             silent_ms: change.silent_for.as_secs_f64() * 1e3,
             reason: latest.map(|latest| latest.details().reason).unwrap_or_default(),
+            claims: latest.map(|latest| latest.claims()).unwrap_or_default(),
             seq: latest.map_or(0, |latest| latest.seq),
             node: change.node,
         }
@@ -275,11 +283,7 @@ impl Group {
             priority: latest.priority,
             maintenance,
             damped: self.damped.contains(node),
-            claims: latest
-                .claims
-                .iter()
-                .map(|claim| v1::SlotEpoch { slot: claim.slot.0.into(), epoch: claim.epoch.0 })
-                .collect(),
+            claims: latest.claims(),
             details: Some(latest.details()),
         }
     }

@@ -1,13 +1,14 @@
 //! What this executor hears of the other members: who could follow, who held the slot before, who sees whom.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
 };
 
 use understudy_detection::Flap;
-use understudy_wire::{BootTime, Epoch, Health, Heartbeat, NodeId, Slot};
+use understudy_wire::{BootTime, Claim, Epoch, Health, Heartbeat, NodeId, Slot};
 
 /// Members remembered at most: above any group on one segment.
 const MAX_PEERS: usize = 4_096;
@@ -25,6 +26,8 @@ pub struct Peer {
     heard_at: BootTime,
     /// A detector has missed its heartbeats since then, by this host's clock.
     silent_since: Option<BootTime>,
+    /// When a detector told so, by this host's clock; until a detector hears it again.
+    suspected_at: Option<BootTime>,
     /// Latest claim of each slot, and when it is known to have stood.
     claims: BTreeMap<Slot, (Epoch, BootTime)>,
     /// Since when every heartbeat said that it could take a slot over.
@@ -69,7 +72,17 @@ impl Peer {
     fn claimed_at(&mut self, at: BootTime) {
         for claim in &self.heartbeat.claims {
             let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
-            (*epoch, *last) = (claim.epoch, at.max(*last));
+            (*epoch, *last) = (claim.epoch.max(*epoch), at.max(*last));
+        }
+    }
+
+    /// A detector heard these claims last, at that time. They count where this member has not heard as much itself.
+    fn claimed_elsewhere(&mut self, claims: &[Claim], at: BootTime) {
+        for claim in claims {
+            let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
+            if *epoch < claim.epoch {
+                (*epoch, *last) = (claim.epoch, at);
+            }
         }
     }
 
@@ -97,10 +110,14 @@ pub struct Peers {
 pub struct Previous {
     /// The node.
     pub node: NodeId,
+    /// Its tenure.
+    pub epoch: Epoch,
     /// Its last heartbeat that is known to have claimed the slot, by this host's clock.
     pub last_claim: BootTime,
     /// It gave the slot up on purpose; `true`: for a successor that was named.
     pub released: Option<bool>,
+    /// When a detector called it suspect, by this host's clock.
+    pub suspected_at: Option<BootTime>,
 }
 
 impl Peers {
@@ -128,8 +145,10 @@ impl Peers {
         let node = heartbeat.node.clone();
         let Some(mut peer) = self.members.remove(&node) else {
             let (claims, able_since) = (BTreeMap::new(), able.then_some(now));
+            let (silent_since, suspected_at) = (None, None);
+            let flap = self.steady;
             let mut peer =
-                Peer { heartbeat, heard_at: now, silent_since: None, claims, able_since, flap: self.steady };
+                Peer { heartbeat, heard_at: now, silent_since, suspected_at, claims, able_since, flap };
             peer.claimed_at(now);
             self.members.insert(node, peer);
             return;
@@ -151,21 +170,24 @@ impl Peers {
         self.members.insert(node, peer);
     }
 
-    /// A detector has missed the heartbeats of `node` since then.
-    pub fn silent(&mut self, node: &NodeId, since: BootTime) {
+    /// A detector has missed the heartbeats of `node` since then; the last one had these claims.
+    pub fn silent(&mut self, now: BootTime, node: &NodeId, since: BootTime, claims: &[Claim]) {
         let Some(peer) = self.members.get_mut(node) else { return };
+        peer.suspected_at.get_or_insert(now);
         if peer.silent_since.is_none() {
             // It was heard until then, whatever it told last.
             let since = since.max(peer.heard_at);
             peer.claimed_at(since);
             (peer.silent_since, peer.able_since) = (Some(since), None);
         }
+        peer.claimed_elsewhere(claims, since);
     }
 
     /// A detector hears `node` again.
     pub fn back(&mut self, now: BootTime, node: &NodeId) {
         if let Some(peer) = self.members.get_mut(node) {
             peer.back(now);
+            peer.suspected_at = None;
         }
     }
 
@@ -235,23 +257,36 @@ impl Peers {
     pub fn previous(&self, slot: Slot, epoch: Epoch) -> Option<Previous> {
         let claims = self.members.iter().filter_map(|(node, peer)| {
             let (held, last_claim) = *peer.claims.get(&slot)?;
-            (held < epoch).then_some((held, node, last_claim))
+            (held < epoch).then_some((held, node, peer, last_claim))
         });
-        let (_, node, last_claim) = claims.max_by_key(|(held, ..)| *held)?;
-        Some(Previous { node: node.clone(), last_claim, released: self.released(slot, node) })
+        let (held, node, peer, last_claim) = claims.max_by_key(|(held, ..)| *held)?;
+        let (node, released) = (node.clone(), released(slot, &peer.heartbeat));
+        Some(Previous { node, epoch: held, last_claim, released, suspected_at: peer.suspected_at })
     }
+}
 
-    /// When `node` is known to have claimed `slot` last.
-    pub fn last_claim(&self, slot: Slot, node: &NodeId) -> Option<BootTime> {
-        self.members.get(node)?.claims.get(&slot).map(|(_, last)| *last)
+impl Previous {
+    /// What is known by now, `heard` later than `self`. That it gave the slot up, and when it was called suspect, stays
+    /// true when it is back.
+    #[must_use]
+    pub fn updated(self, heard: Self) -> Self {
+        match heard.epoch.cmp(&self.epoch) {
+            // It holds the slot again, with an epoch above; what is heard is of one before it.
+            Ordering::Less => self,
+            Ordering::Equal => Self {
+                released: heard.released.or(self.released),
+                suspected_at: self.suspected_at.or(heard.suspected_at),
+                ..heard
+            },
+            Ordering::Greater => heard,
+        }
     }
+}
 
-    /// Whether `node` said that it gave `slot` up and has not claimed it since; `true`: for a successor that was named.
-    pub fn released(&self, slot: Slot, node: &NodeId) -> Option<bool> {
-        let heartbeat = &self.members.get(node)?.heartbeat;
-        let release = heartbeat.releases.iter().rev().find(|release| release.slot == slot)?;
-        heartbeat.claim(slot).is_none().then_some(release.successor.is_some())
-    }
+/// Whether a member says that it gave `slot` up and does not claim it again; `true`: for a successor that was named.
+fn released(slot: Slot, heartbeat: &Heartbeat) -> Option<bool> {
+    let release = heartbeat.releases.iter().rev().find(|release| release.slot == slot)?;
+    heartbeat.claim(slot).is_none().then_some(release.successor.is_some())
 }
 
 #[cfg(test)]

@@ -72,9 +72,9 @@ fn preferred_after_it_was_able_for_long_enough() {
     hear(&mut peers, &able("c", 90), 0, 5_000);
     assert_eq!(choice(&peers, 4_999), None);
     assert_eq!(choice(&peers, 5_000).as_deref(), Some("a"));
-    assert_eq!(choice(&peers, 7_400).as_deref(), Some("a"), "two of what it tells each second may be lost");
+    assert_eq!(choice(&peers, 7_400).as_deref(), Some("a"), "nine of what it tells may be lost");
     assert_eq!(choice(&peers, 7_401), None, "it has told nothing for too long");
-    peers.silent(&node("a"), at(5_000));
+    peers.silent(at(5_100), &node("a"), at(5_000), &[]);
     assert_eq!(choice(&peers, 5_200), None, "a detector has missed its heartbeats");
 }
 
@@ -98,7 +98,7 @@ fn one_heartbeat_that_says_otherwise_begins_the_time_anew() {
 fn silence_and_maintenance_begin_the_time_anew() {
     let mut silent = peers();
     hear(&mut silent, &able("a", 100), 0, 3_000);
-    silent.silent(&node("a"), at(3_000));
+    silent.silent(at(3_100), &node("a"), at(3_000), &[]);
     silent.back(at(3_200), &node("a"));
     hear(&mut silent, &able("a", 100), 3_300, 8_400);
     assert_eq!(choice(&silent, 8_299), None);
@@ -153,7 +153,7 @@ fn after_silence(silence: u64, found: impl Fn(&mut Peers, BootTime)) -> Peers {
     let mut peers = peers();
     for start in [0, 10_000, 20_000] {
         hear(&mut peers, &able("a", 100), start, start + 5_000);
-        peers.silent(&node("a"), at(start + 5_000));
+        peers.silent(at(start + 5_100), &node("a"), at(start + 5_000), &[]);
         found(&mut peers, at(start + 5_000 + silence));
     }
     hear(&mut peers, &able("a", 100), 30_000, 36_000);
@@ -177,10 +177,10 @@ fn the_last_claim_is_the_last_that_is_known_of() {
     let mut crashed = peers();
     crashed.heard(at(0), holding("a", 100));
     assert_eq!(last(&crashed), at(0));
-    crashed.silent(&a, at(800));
+    crashed.silent(at(900), &a, at(800), &[]);
     assert_eq!(last(&crashed), at(800), "a detector has heard more of it");
-    crashed.silent(&a, at(700));
-    crashed.silent(&a, at(900));
+    crashed.silent(at(800), &a, at(700), &[]);
+    crashed.silent(at(1000), &a, at(900), &[]);
     assert_eq!(last(&crashed), at(800), "one that says otherwise later");
     crashed.heard(at(5_000), able("a", 100));
     assert_eq!(last(&crashed), at(800), "back, without its claim");
@@ -194,6 +194,40 @@ fn the_last_claim_is_the_last_that_is_known_of() {
     restarted.heard(at(0), holding("a", 100));
     restarted.heard(at(600), Heartbeat { incarnation: Incarnation::new(2), ..able("a", 100) });
     assert_eq!(last(&restarted), at(0), "another executor claims nothing for it");
+}
+
+#[test]
+fn who_held_the_slot_is_learned_from_a_detector_too() {
+    let (slot, a) = (Slot(1), node("a"));
+    let claim = |epoch| [Claim { slot, epoch: Epoch(epoch) }];
+    let mut peers = peers();
+    peers.heard(at(0), holding("c", 100));
+    peers.heard(at(0), able("a", 100));
+    // This member was away: `a` took the slot over and fell before it told of it again.
+    peers.silent(at(900), &a, at(800), &claim(8));
+    let known = peers.previous(slot, Epoch(9)).expect("a detector told");
+    assert_eq!((known.node.as_str(), known.epoch, known.last_claim), ("a", Epoch(8), at(800)));
+    assert_eq!((known.released, known.suspected_at), (None, Some(at(900))));
+    peers.silent(at(950), &a, at(850), &claim(7));
+    assert_eq!(peers.previous(slot, Epoch(9)), Some(known), "another detector has heard less");
+}
+
+#[test]
+fn what_was_known_of_the_holder_before_is_only_added_to() {
+    let known = |node_name: &str, epoch, released, suspected_at| Previous {
+        node: node(node_name),
+        epoch: Epoch(epoch),
+        last_claim: at(100),
+        released,
+        suspected_at,
+    };
+    let suspected = known("a", 7, None, Some(at(200)));
+    let gave_up = known("a", 7, Some(false), None);
+    let both = known("a", 7, Some(false), Some(at(200)));
+    assert_eq!(suspected.clone().updated(gave_up.clone()), both);
+    assert_eq!(gave_up.updated(suspected.clone()), both);
+    assert_eq!(suspected.clone().updated(known("c", 8, None, None)), known("c", 8, None, None));
+    assert_eq!(suspected.clone().updated(known("c", 6, None, None)), suspected);
 }
 
 #[test]

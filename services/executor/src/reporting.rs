@@ -8,7 +8,7 @@ use understudy_service::{
     telemetry::{self, PastSpan},
 };
 use understudy_wire::{
-    BootTime, Slot,
+    BootTime, Claim, Slot,
     event::trace_id,
     v1::{self, StepOutcome},
 };
@@ -24,12 +24,13 @@ impl Executor {
             v1::Judgement::Suspect | v1::Judgement::Failed => {
                 // From the network: what is no time, such as a negative one, is none.
                 let silent = Duration::try_from_secs_f64(verdict.silent_ms / 1e3).unwrap_or_default();
-                self.peers.silent(&node, now.before(silent));
-                self.suspected.entry(node).or_insert(now);
+                let slots = self.settings.group.slots.len();
+                let ours = |claim: &Claim| usize::from(claim.slot.0) < slots;
+                let claims = verdict.claims.iter().filter_map(|raw| Claim::try_from(*raw).ok());
+                self.peers.silent(now, &node, now.before(silent), &claims.filter(ours).collect::<Vec<_>>());
             }
             v1::Judgement::Alive | v1::Judgement::Unhealthy | v1::Judgement::Unspecified => {
                 self.peers.back(now, &node);
-                self.suspected.remove(&node);
             }
         }
     }
@@ -85,12 +86,11 @@ impl Executor {
     pub(crate) fn publish_record_if_complete(&mut self, slot: Slot) {
         let now = clock::now();
         let Some(mut tenure) = self.tenures.remove(&slot) else { return };
-        // What ended the tenure before may be heard only after the slot was taken over.
-        if let Some(previous) = &mut tenure.previous {
-            previous.released = self.peers.released(slot, &previous.node).or(previous.released);
-            previous.last_claim = self.peers.last_claim(slot, &previous.node).unwrap_or(previous.last_claim);
-            tenure.suspected_at = tenure.suspected_at.or(self.suspected.get(&previous.node).copied());
-        }
+        // Who held the slot, and what ended it, may be heard only after the slot was taken over.
+        tenure.previous = match (tenure.previous.take(), self.peers.previous(slot, tenure.epoch)) {
+            (Some(known), Some(heard)) => Some(known.updated(heard)),
+            (known, heard) => known.or(heard),
+        };
         if tenure.record_is_ready(now) {
             self.publish_record(&tenure);
             tenure.published = true;

@@ -51,7 +51,6 @@ impl Executor {
         // If it gave the slot up, it has told or is about to.
         tenure.release_within = 2 * settings.interval;
         let previous = tenure.previous.as_ref();
-        tenure.suspected_at = previous.and_then(|previous| self.suspected.get(&previous.node).copied());
         tenure.grants = self.courting.remove(&slot).unwrap_or_default().into_iter().collect();
         let previous = previous.map(|previous| previous.node.as_str());
         tracing::info!(%slot, %epoch, previous, "a quorum granted the slot: taking over");

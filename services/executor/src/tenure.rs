@@ -85,8 +85,6 @@ pub struct Tenure {
     pub previous: Option<Previous>,
     /// A release may be heard this long after the quorum: seats grant on it, and their grants may come first.
     pub release_within: Duration,
-    /// When a detector called it suspect, by this host's clock.
-    pub suspected_at: Option<BootTime>,
     /// Predicted milliseconds from quorum to serving.
     pub predicted_ms: Option<f64>,
     /// Names that DNS was asked to have follow it, which needs a confirmed epoch (rule R7).
@@ -121,7 +119,6 @@ impl Tenure {
             grants: Vec::new(),
             previous: None,
             release_within: Duration::ZERO,
-            suspected_at: None,
             predicted_ms: None,
             names: Vec::new(),
             closed: false,
@@ -148,9 +145,8 @@ impl Tenure {
 
     /// Whether nothing that may yet be heard of the old holder changes [`Self::cause`].
     fn cause_is_settled(&self, now: BootTime) -> bool {
-        self.previous.as_ref().is_none_or(|previous| {
-            previous.released.is_some() || now >= self.quorum_at.after(self.release_within)
-        })
+        let released = self.previous.as_ref().is_some_and(|previous| previous.released.is_some());
+        released || now >= self.quorum_at.after(self.release_within)
     }
 
     /// Notes a step that ended `now`.
@@ -196,6 +192,7 @@ impl Tenure {
     pub fn record(&self, group: &str, node: &NodeId, trace: u128) -> v1::Takeover {
         let zero = self.zero();
         let offset = |at: BootTime| at.since(zero).as_secs_f64() * 1e3;
+        let suspected_at = self.previous.as_ref().and_then(|previous| previous.suspected_at);
         v1::Takeover {
             group: group.to_owned(),
             slot: self.slot.0.into(),
@@ -203,7 +200,7 @@ impl Tenure {
             epoch: self.epoch.0,
             previous: self.previous.as_ref().map(|previous| previous.node.to_string()).unwrap_or_default(),
             cause: self.cause().to_owned(),
-            suspected_ms: self.suspected_at.filter(|at| *at >= zero).map(offset),
+            suspected_ms: suspected_at.filter(|at| *at >= zero).map(offset),
             grants: self
                 .grants
                 .iter()

@@ -243,6 +243,7 @@ pub(crate) fn verdicts() -> Vec<Seed> {
         phi: 8.5,
         silent_ms: 250.0,
         reason: "silent".into(),
+        claims: vec![v1::SlotEpoch { slot: 0, epoch: 7 }],
     };
     vec![("suspect", verdict.encode_to_vec())]
 }
