@@ -72,7 +72,9 @@ impl Peer {
     fn claimed_at(&mut self, at: BootTime) {
         for claim in &self.heartbeat.claims {
             let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
-            (*epoch, *last) = (claim.epoch.max(*epoch), at.max(*last));
+            if *epoch <= claim.epoch {
+                (*epoch, *last) = (claim.epoch, at.max(*last));
+            }
         }
     }
 
