@@ -8,7 +8,7 @@ use std::{
 };
 
 use understudy_detection::Flap;
-use understudy_wire::{BootTime, Claim, Epoch, Health, Heartbeat, NodeId, Slot};
+use understudy_wire::{BootTime, Claim, Epoch, Health, Heartbeat, NodeId, Slot, SlotRelease};
 
 /// Members remembered at most: above any group on one segment.
 const MAX_PEERS: usize = 4_096;
@@ -28,12 +28,22 @@ pub struct Peer {
     silent_since: Option<BootTime>,
     /// When a detector told so, by this host's clock; until a detector hears it again.
     suspected_at: Option<BootTime>,
-    /// Latest claim of each slot, and when it is known to have stood.
-    claims: BTreeMap<Slot, (Epoch, BootTime)>,
+    /// Latest claim of each slot.
+    claims: BTreeMap<Slot, Claimed>,
     /// Since when every heartbeat said that it could take a slot over.
     able_since: Option<BootTime>,
     /// How often it fell.
     flap: Flap,
+}
+
+/// A claim of a slot.
+#[derive(Debug, Clone, Copy)]
+struct Claimed {
+    epoch: Epoch,
+    /// When it is last known to have stood.
+    last: BootTime,
+    /// The release that came with it, by the member's clock: heartbeats repeat it, and it is of a tenure before.
+    old_release: Option<BootTime>,
 }
 
 /// A holder that would give its slot back.
@@ -71,9 +81,11 @@ impl Peer {
     /// Its claims stood at that time.
     fn claimed_at(&mut self, at: BootTime) {
         for claim in &self.heartbeat.claims {
-            let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
-            if *epoch <= claim.epoch {
-                (*epoch, *last) = (claim.epoch, at.max(*last));
+            let old_release = release(&self.heartbeat, claim.slot).map(|release| release.at);
+            let claimed = Claimed { epoch: claim.epoch, last: at, old_release };
+            let known = self.claims.entry(claim.slot).or_insert(claimed);
+            if known.epoch <= claim.epoch {
+                *known = Claimed { last: at.max(known.last), ..claimed };
             }
         }
     }
@@ -81,11 +93,19 @@ impl Peer {
     /// A detector heard these claims last, at that time. They count where this member has not heard as much itself.
     fn claimed_elsewhere(&mut self, claims: &[Claim], at: BootTime) {
         for claim in claims {
-            let (epoch, last) = self.claims.entry(claim.slot).or_insert((claim.epoch, at));
-            if *epoch < claim.epoch {
-                (*epoch, *last) = (claim.epoch, at);
+            let claimed = Claimed { epoch: claim.epoch, last: at, old_release: None };
+            let known = self.claims.entry(claim.slot).or_insert(claimed);
+            if known.epoch < claim.epoch {
+                *known = claimed;
             }
         }
+    }
+
+    /// Whether it said that it gave up what it claimed; `true`: for a successor that was named.
+    fn released(&self, slot: Slot, claimed: Claimed) -> Option<bool> {
+        let release = release(&self.heartbeat, slot)?;
+        let later = claimed.old_release.is_none_or(|old| release.at > old);
+        later.then_some(release.successor.is_some())
     }
 
     fn sees(&self, holder: &FailingBack<'_>, vip: IpAddr) -> bool {
@@ -93,6 +113,10 @@ impl Peer {
         let sightings = self.heartbeat.details().sightings;
         sightings.iter().any(|sighting| sighting.vip == vip && sighting.link_address == holder.link_address)
     }
+}
+
+fn release(heartbeat: &Heartbeat, slot: Slot) -> Option<&SlotRelease> {
+    heartbeat.releases.iter().find(|release| release.slot == slot)
 }
 
 fn well(heartbeat: &Heartbeat) -> bool {
@@ -258,12 +282,17 @@ impl Peers {
     /// Who held `slot` with the highest epoch below `epoch`.
     pub fn previous(&self, slot: Slot, epoch: Epoch) -> Option<Previous> {
         let claims = self.members.iter().filter_map(|(node, peer)| {
-            let (held, last_claim) = *peer.claims.get(&slot)?;
-            (held < epoch).then_some((held, node, peer, last_claim))
+            let claimed = *peer.claims.get(&slot)?;
+            (claimed.epoch < epoch).then_some((claimed, node, peer))
         });
-        let (held, node, peer, last_claim) = claims.max_by_key(|(held, ..)| *held)?;
-        let (node, released) = (node.clone(), released(slot, &peer.heartbeat));
-        Some(Previous { node, epoch: held, last_claim, released, suspected_at: peer.suspected_at })
+        let (claimed, node, peer) = claims.max_by_key(|(claimed, ..)| claimed.epoch)?;
+        Some(Previous {
+            node: node.clone(),
+            epoch: claimed.epoch,
+            last_claim: claimed.last,
+            released: peer.released(slot, claimed),
+            suspected_at: peer.suspected_at,
+        })
     }
 }
 
@@ -283,12 +312,6 @@ impl Previous {
             Ordering::Greater => heard,
         }
     }
-}
-
-/// Whether a member says that it gave `slot` up and does not claim it again; `true`: for a successor that was named.
-fn released(slot: Slot, heartbeat: &Heartbeat) -> Option<bool> {
-    let release = heartbeat.releases.iter().rev().find(|release| release.slot == slot)?;
-    heartbeat.claim(slot).is_none().then_some(release.successor.is_some())
 }
 
 #[cfg(test)]

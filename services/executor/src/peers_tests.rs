@@ -231,6 +231,25 @@ fn what_was_known_of_the_holder_before_is_only_added_to() {
 }
 
 #[test]
+fn only_a_release_of_the_tenure_ends_it() {
+    let (slot, a) = (Slot(1), node("a"));
+    let gave_up = |ms, successor| SlotRelease { slot, at: at(ms), successor };
+    let told = |peers: &mut Peers, ms, heartbeat: Heartbeat, release: &SlotRelease| {
+        peers.heard(at(ms), Heartbeat { releases: vec![release.clone()], ..heartbeat });
+        peers.previous(slot, Epoch(8)).expect("held it").released
+    };
+    let mut peers = peers();
+    let (before, now) = (gave_up(5, None), gave_up(995, Some(a)));
+    assert_eq!(told(&mut peers, 100, holding("a", 100), &before), None);
+    assert_eq!(
+        told(&mut peers, 990, able("a", 100), &before),
+        None,
+        "its claim ends, its gate is being shut"
+    );
+    assert_eq!(told(&mut peers, 1_000, able("a", 100), &now), Some(true));
+}
+
+#[test]
 fn a_holder_that_falls_again_and_again_flaps_too() {
     let mut peers = peers();
     for start in 0..4 {
