@@ -42,7 +42,7 @@ struct Claimed {
     epoch: Epoch,
     /// When it is last known to have stood.
     last: BootTime,
-    /// The release that came with it, by the member's clock: heartbeats repeat it, and it is of a tenure before.
+    /// The release known when it was, by the member's clock: heartbeats repeat it, and it is of a tenure before.
     old_release: Option<BootTime>,
 }
 
@@ -78,11 +78,15 @@ impl Peer {
         }
     }
 
+    fn claimed(&self, claim: Claim, at: BootTime) -> Claimed {
+        let old_release = self.release(claim.slot).map(|release| release.at);
+        Claimed { epoch: claim.epoch, last: at, old_release }
+    }
+
     /// Its claims stood at that time.
     fn claimed_at(&mut self, at: BootTime) {
         for claim in &self.heartbeat.claims {
-            let old_release = release(&self.heartbeat, claim.slot).map(|release| release.at);
-            let claimed = Claimed { epoch: claim.epoch, last: at, old_release };
+            let claimed = self.claimed(*claim, at);
             let known = self.claims.entry(claim.slot).or_insert(claimed);
             if known.epoch <= claim.epoch {
                 *known = Claimed { last: at.max(known.last), ..claimed };
@@ -93,7 +97,7 @@ impl Peer {
     /// A detector heard these claims last, at that time. They count where this member has not heard as much itself.
     fn claimed_elsewhere(&mut self, claims: &[Claim], at: BootTime) {
         for claim in claims {
-            let claimed = Claimed { epoch: claim.epoch, last: at, old_release: None };
+            let claimed = self.claimed(*claim, at);
             let known = self.claims.entry(claim.slot).or_insert(claimed);
             if known.epoch < claim.epoch {
                 *known = claimed;
@@ -103,9 +107,13 @@ impl Peer {
 
     /// Whether it said that it gave up what it claimed; `true`: for a successor that was named.
     fn released(&self, slot: Slot, claimed: Claimed) -> Option<bool> {
-        let release = release(&self.heartbeat, slot)?;
+        let release = self.release(slot)?;
         let later = claimed.old_release.is_none_or(|old| release.at > old);
         later.then_some(release.successor.is_some())
+    }
+
+    fn release(&self, slot: Slot) -> Option<&SlotRelease> {
+        self.heartbeat.releases.iter().find(|release| release.slot == slot)
     }
 
     fn sees(&self, holder: &FailingBack<'_>, vip: IpAddr) -> bool {
@@ -113,10 +121,6 @@ impl Peer {
         let sightings = self.heartbeat.details().sightings;
         sightings.iter().any(|sighting| sighting.vip == vip && sighting.link_address == holder.link_address)
     }
-}
-
-fn release(heartbeat: &Heartbeat, slot: Slot) -> Option<&SlotRelease> {
-    heartbeat.releases.iter().find(|release| release.slot == slot)
 }
 
 fn well(heartbeat: &Heartbeat) -> bool {
@@ -170,11 +174,15 @@ impl Peers {
         let able = self.unable(&heartbeat).is_none();
         let node = heartbeat.node.clone();
         let Some(mut peer) = self.members.remove(&node) else {
-            let (claims, able_since) = (BTreeMap::new(), able.then_some(now));
-            let (silent_since, suspected_at) = (None, None);
-            let flap = self.steady;
-            let mut peer =
-                Peer { heartbeat, heard_at: now, silent_since, suspected_at, claims, able_since, flap };
+            let mut peer = Peer {
+                heartbeat,
+                heard_at: now,
+                silent_since: None,
+                suspected_at: None,
+                claims: BTreeMap::new(),
+                able_since: able.then_some(now),
+                flap: self.steady,
+            };
             peer.claimed_at(now);
             self.members.insert(node, peer);
             return;

@@ -202,7 +202,8 @@ fn who_held_the_slot_is_learned_from_a_detector_too() {
     let claim = |epoch| [Claim { slot, epoch: Epoch(epoch) }];
     let mut peers = peers();
     peers.heard(at(0), holding("c", 100));
-    peers.heard(at(0), able("a", 100));
+    let before = SlotRelease { slot, at: at(0), successor: None };
+    peers.heard(at(0), Heartbeat { releases: vec![before], ..able("a", 100) });
     // This member was away: `a` took the slot over and fell before it told of it again.
     peers.silent(at(900), &a, at(800), &claim(8));
     let known = peers.previous(slot, Epoch(9)).expect("a detector told");

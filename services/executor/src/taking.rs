@@ -50,9 +50,8 @@ impl Executor {
         tenure.previous = self.peers.previous(slot, epoch);
         // If it gave the slot up, it has told or is about to.
         tenure.release_within = 2 * settings.interval;
-        let previous = tenure.previous.as_ref();
         tenure.grants = self.courting.remove(&slot).unwrap_or_default().into_iter().collect();
-        let previous = previous.map(|previous| previous.node.as_str());
+        let previous = tenure.previous.as_ref().map(|previous| previous.node.as_str());
         tracing::info!(%slot, %epoch, previous, "a quorum granted the slot: taking over");
         self.metrics.takeovers.inc();
         self.tenures.insert(slot, tenure);
