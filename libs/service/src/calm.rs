@@ -9,10 +9,9 @@ use std::{
 
 /// What naps are to the heartbeat interval.
 const PART: u32 = 100;
-/// Longest nap, however long the interval: it delays whatever comes meanwhile.
+/// Longest nap, however long the interval: it delays whatever comes meanwhile, a planned move too, which may take 10 ms. One
+/// that outlasts whoever [gathers](gather) first, 3 ms, was too much of that.
 const LONGEST: Duration = Duration::from_millis(1);
-/// Naps until one has answered who gathers first: the way there and back and the work take it two more at most.
-const GATHERED: u32 = 3;
 /// A nap is followed by none for so many of its lengths: the rest of a burst is seldom worth another.
 const PAUSE: u32 = 10;
 /// Tasks that a message passes from its socket to a service's loop, or back, at most: connection, stream, paths, queue.
@@ -23,16 +22,15 @@ thread_local! {
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Whether this thread, which has just sent something and waits for the answers, may take a little more to see them: what
-/// whoever answers needs that [gathers](gather) its own input first, 3 ms (less at intervals below 100 ms). Good for one
-/// nap: what is under way must not be slowed down, and a thread that was woken by a timer with nothing to do sent nothing
-/// that would be answered. For a service on one thread.
+/// Whether this thread, which has just sent something and waits for the answers, may take a millisecond more to see them
+/// (less at intervals below 100 ms). Good for one nap: what is under way must not be slowed down, and a thread that was woken
+/// by a timer with nothing to do sent nothing that would be answered. For a service on one thread.
 pub async fn allow(calm: bool, interval: Duration) {
     if calm {
         // Whatever else has just begun asks its question too, such as a check whose connection the kernel has made.
         others().await;
     }
-    ALLOWED.set(if calm { GATHERED * length(interval) } else { Duration::ZERO });
+    ALLOWED.set(if calm { length(interval) } else { Duration::ZERO });
 }
 
 fn length(interval: Duration) -> Duration {
@@ -75,7 +73,7 @@ mod tests {
         let naps = || {
             let begun = Instant::now();
             let naps = nap();
-            assert!(!naps || begun.elapsed() >= GATHERED * LONGEST, "a nap takes its time");
+            assert!(!naps || begun.elapsed() >= LONGEST, "a nap takes its time");
             naps
         };
         let interval = Duration::from_secs(100);
