@@ -224,10 +224,13 @@ impl Holder {
     }
 
     /// The gate of `slot` is proved shut: only now may the seats be told (rule R8).
+    ///
+    /// The release counts from a moment that is still to come, so that it also drops what is granted to a heartbeat whose
+    /// sender had not heard of it; nobody has to wait until he has.
     pub fn gate_shut(&mut self, now: BootTime, slot: Slot) {
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
         let Some(successor) = state.ending.take() else { return };
-        self.release(now, slot, successor);
+        self.release(now.after(self.rules.withdrawal()), slot, successor);
     }
 
     /// Time passes: leases run out, and votes without a quorum are given back (rule R9).
@@ -362,20 +365,22 @@ impl Holder {
     }
 
     /// The one place where a release comes to be: never beside a tenure.
-    fn release(&mut self, now: BootTime, slot: Slot, successor: Option<NodeId>) {
+    fn release(&mut self, at: BootTime, slot: Slot, successor: Option<NodeId>) {
         let state = &mut self.slots[usize::from(slot.0)];
         assert!(state.tenure.is_none(), "slot {slot} is released while it is held");
+        // What was void stays void.
+        let at = state.void_until.map_or(at, |until| until.max(at));
         state.votes.clear();
         state.promised = Epoch(0);
         state.courted_since = None;
-        state.void_until = Some(now);
-        state.release = Some(SlotRelease { slot, at: now, successor: successor.clone() });
+        state.void_until = Some(at);
+        state.release = Some(SlotRelease { slot, at, successor: successor.clone() });
         self.outputs.push_back(Output::Release(Release {
             cluster: self.identity.cluster.clone(),
             group: self.identity.group.clone(),
             slot,
             holder: self.me.clone(),
-            at: now,
+            at,
             successor,
         }));
     }

@@ -7,6 +7,9 @@ use understudy_wire::{ClusterId, GroupId};
 /// Epochs that a seat may hand out before it must have raised the ceiling again. Half a block is left when it asks,
 /// so JetStream may be down for 500 failovers of a slot before one has to wait for it.
 pub const BLOCK: u64 = 1_000;
+/// What a publisher needs at most to hear that a slot is no longer claimed, its nap and a moment without a processor
+/// included. Should it take longer, and send a heartbeat just then, the lease runs out by itself.
+const WITHDRAWAL: Duration = Duration::from_millis(5);
 
 /// Which slots the machines speak of.
 #[derive(Debug, Clone)]
@@ -74,6 +77,12 @@ impl Rules {
     /// whose lease has run out must no longer count.
     pub(crate) fn fresh(&self) -> Duration {
         self.interval.mul_f64(2.5).min(self.lease.mul_f64(0.9))
+    }
+
+    /// For how long after a gate was shut the node's heartbeats may still claim the slot: until the publisher knows (rule
+    /// R8). It takes a millisecond or two; a part of T, so that who is alone may soon have the slot back.
+    pub(crate) fn withdrawal(&self) -> Duration {
+        WITHDRAWAL.min(self.lease / 4)
     }
 
     /// How long whoever gave a slot up stays last in the order of candidates.

@@ -57,8 +57,8 @@ pub async fn gather(interval: Duration) {
     }
 }
 
-/// Lets the other tasks of this thread go as far as they can.
-async fn others() {
+/// Lets the other tasks of this thread go as far as they can, such as those that send what was just put into a queue.
+pub async fn others() {
     for _ in 0..HOPS {
         tokio::task::yield_now().await;
     }

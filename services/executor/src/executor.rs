@@ -82,8 +82,6 @@ pub struct Witness {
     pub attached: bool,
     /// Its checks.
     pub health: v1::Health,
-    /// Highest version of our state that a heartbeat has carried.
-    pub carried: u64,
 }
 
 /// Everything the loop works on. Its parts are spread over the modules of this crate.
@@ -110,7 +108,6 @@ pub struct Executor {
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
     cooldown: Option<(BootTime, String)>,
     leaving: bool,
-    version: u64,
     pushed: Option<v1::ExecutorState>,
     /// What the witness must prove shut should this process die.
     guards: Vec<v1::Guard>,
@@ -172,7 +169,6 @@ impl Executor {
             sightings: BTreeMap::new(),
             cooldown: None,
             leaving: false,
-            version: 0,
             pushed: None,
             guards,
             tick_asked: false,
@@ -185,15 +181,14 @@ impl Executor {
     ///
     /// 1. whether new grants are wanted at all, so that no lease begins that could not be used;
     /// 2. the lease: what must be shut is shut before anything else is done, then renewals reach the kernel;
-    /// 3. releases of gates proved shut, which others are waiting for;
-    /// 4. the next steps of takeovers, announcements, lifetimes;
-    /// 5. the state for the witness, at once when it changed.
+    ///    and releases of gates proved shut, which others are waiting for, the witness;
+    /// 3. the next steps of takeovers, announcements, lifetimes;
+    /// 4. the state for the witness, at once when it changed.
     pub async fn turn(&mut self) {
         let now = clock::now();
         self.holder.set_willing(self.obstacle(now).is_none());
         self.holder.handle_time(now);
         self.carry_out().await;
-        self.release_what_is_shut().await;
         self.advance_takeovers().await;
         self.announce_what_is_due();
         self.advance_endings().await;
@@ -213,6 +208,7 @@ impl Executor {
                 HolderOutput::Shut { slot, why, .. } => self.shut(slot, why).await,
                 HolderOutput::Release(release) => {
                     self.courting.remove(&release.slot);
+                    self.released(release.slot, release.at);
                     // The heartbeat repeats it, in an order that cannot be mixed up with older claims (rule R8).
                     // Only without a publisher does it travel alone.
                     if !self.witness.attached {
@@ -339,18 +335,12 @@ impl Executor {
     pub(crate) fn push_state(&mut self) {
         let state = self.state(clock::now());
         if self.pushed.as_ref() != Some(&state) {
-            self.version += 1;
             self.pushed = Some(state.clone());
         } else if !self.tick_asked {
             return;
         }
         self.tick_asked = false;
-        self.link.send_replace(v1::ExecutorState { version: self.version, ..state });
-    }
-
-    /// Version of the state pushed last.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+        self.link.send_replace(state);
     }
 
     fn state(&self, now: BootTime) -> v1::ExecutorState {
@@ -364,7 +354,6 @@ impl Executor {
         let sightings = self.sightings.iter().filter(|(vip, _)| !mine.contains(vip));
         v1::ExecutorState {
             incarnation: self.settings.incarnation.raw(),
-            version: 0,
             ready: obstacle.is_none(),
             reason: obstacle.unwrap_or_default(),
             phase: self.phase().to_owned(),

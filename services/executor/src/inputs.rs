@@ -46,7 +46,6 @@ impl Executor {
             }
             PublisherEvent::State(state) => {
                 self.witness.health = state.health();
-                self.witness.carried = state.carried;
                 self.tick_asked = true;
                 self.sender.heartbeat_left();
             }

@@ -1,9 +1,9 @@
 //! Demotion: shut gate, release, remove address, demote (design section 5).
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use understudy_lease::Why;
-use understudy_service::clock;
+use understudy_service::{calm, clock};
 use understudy_wire::{
     BootTime, Slot,
     v1::{self, StepOutcome},
@@ -16,18 +16,14 @@ use crate::{
     tenure::{Done, Tenure, steps},
 };
 
-/// How long a release waits for the witness to have stopped claiming. A heartbeat made later must not carry the old
-/// claim; should the witness hang, the lease runs out by itself.
-const WITHDRAWAL: Duration = Duration::from_millis(20);
-
 /// A tenure that ends.
 pub struct Ending {
     tenure: Tenure,
     why: Why,
-    /// State that no longer claims the slot.
-    withdrawn: u64,
-    release_by: BootTime,
-    released: bool,
+    /// Bids made until then are void (rule R8); this node says that it is ready for another slot only after that.
+    void_until: BootTime,
+    /// Whether the records were left to the successor and the takeover's own was published.
+    told: bool,
     queue: VecDeque<Step>,
     hook_runs: bool,
     began: BootTime,
@@ -35,14 +31,14 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// When the release is due at the latest.
+    /// When it is over, unless a hook runs.
     pub fn deadline(&self) -> Option<BootTime> {
-        (!self.released).then_some(self.release_by)
+        (!self.hook_runs).then_some(self.void_until)
     }
 }
 
 impl Executor {
-    /// The lease machine gave the slot up: nothing is served when this returns.
+    /// The lease machine gave the slot up: nothing is served when this returns, and the release is on its way.
     pub(crate) async fn shut(&mut self, slot: Slot, why: Why) {
         let Some(tenure) = self.tenures.remove(&slot) else { return };
         let began = clock::now();
@@ -50,27 +46,25 @@ impl Executor {
         if let Some(hook) = self.running.remove(&slot) {
             hook.abort();
         }
-        // The claim is withdrawn while the kernel shuts; the release waits for both.
-        self.push_state();
-        let withdrawn = self.version();
         self.network.shut(&tenure.guards, &tenure.vips).await;
         let shut = clock::now();
         tracing::info!(%slot, epoch = %tenure.epoch, %why, "the gate is shut");
         self.metrics.demotions.inc();
         let config = &self.settings.group.slots[usize::from(slot.0)];
         let plan = plan::demotion(&self.settings.group, config, self.settings.kind, &tenure.guards);
+        self.holder.gate_shut(shut, slot);
         let queue = plan.steps.into_iter().filter(|step| !matches!(step, Step::ShutGate(_) | Step::Release));
-        let done = vec![Done {
-            name: "shut gate",
-            started: began,
-            ended: shut,
+        let step = |name, started, ended| Done {
+            name,
+            started,
+            ended,
             outcome: StepOutcome::Done,
             detail: String::new(),
-        }];
+        };
+        let done = vec![step("shut gate", began, shut), step("release", shut, clock::now())];
         let ending = Ending {
-            withdrawn,
-            release_by: began.after(WITHDRAWAL),
-            released: false,
+            void_until: shut,
+            told: false,
             queue: queue.collect(),
             hook_runs: false,
             began,
@@ -78,42 +72,28 @@ impl Executor {
             why,
             tenure,
         };
-        self.stop_dns(&ending.tenure);
-        self.publish_record(&ending.tenure);
         self.endings.insert(slot, ending);
     }
 
-    /// Releases every slot whose gate is shut and whose claim no heartbeat carries any more.
-    pub(crate) async fn release_what_is_shut(&mut self) {
-        let now = clock::now();
-        let (attached, carried) = (self.witness.attached, self.witness.carried);
-        let mut slots = Vec::new();
-        for (slot, ending) in self.endings.iter_mut().filter(|(_, ending)| !ending.released) {
-            if !attached || carried >= ending.withdrawn || now >= ending.release_by {
-                ending.released = true;
-                ending.done.push(Done {
-                    name: "release",
-                    started: ending.began,
-                    ended: now,
-                    outcome: StepOutcome::Done,
-                    detail: String::new(),
-                });
-                slots.push(*slot);
-            }
-        }
-        for slot in slots {
-            self.holder.gate_shut(now, slot);
-            self.carry_out().await;
+    /// The seats are told: what they grant to heartbeats made until `at` is void.
+    pub(crate) fn released(&mut self, slot: Slot, at: BootTime) {
+        if let Some(ending) = self.endings.get_mut(&slot) {
+            ending.void_until = at;
         }
     }
 
     /// What comes after the release: nobody waits for it.
     pub(crate) async fn advance_endings(&mut self) {
-        let idle = |ending: &Ending| ending.released && !ending.hook_runs;
-        let slots: Vec<_> =
-            self.endings.iter().filter(|(_, ending)| idle(ending)).map(|(slot, _)| *slot).collect();
-        for slot in slots {
+        let idle = self.endings.iter().filter(|(_, ending)| !ending.hook_runs);
+        for slot in idle.map(|(slot, _)| *slot).collect::<Vec<_>>() {
             let Some(mut ending) = self.endings.remove(&slot) else { continue };
+            if !ending.told {
+                ending.told = true;
+                // The release first: it waits in the queue of node.sock.
+                calm::others().await;
+                self.stop_dns(&ending.tenure);
+                self.publish_record(&mut ending.tenure);
+            }
             while let Some(step) = ending.queue.pop_front() {
                 let started = clock::now();
                 let name = step.name();
@@ -133,7 +113,7 @@ impl Executor {
                 };
                 ending.done.push(Done { name, started, ended: clock::now(), outcome, detail });
             }
-            if ending.hook_runs {
+            if ending.hook_runs || clock::now() <= ending.void_until {
                 self.endings.insert(slot, ending);
             } else {
                 self.tell_demoted(slot, &ending);

@@ -86,21 +86,26 @@ impl Executor {
     pub(crate) fn publish_record_if_complete(&mut self, slot: Slot) {
         let now = clock::now();
         let Some(mut tenure) = self.tenures.remove(&slot) else { return };
-        // Who held the slot, and what ended it, may be heard only after the slot was taken over.
-        tenure.previous = match (tenure.previous.take(), self.peers.previous(slot, tenure.epoch)) {
-            (Some(known), Some(heard)) => Some(known.updated(heard)),
-            (known, heard) => known.or(heard),
-        };
+        self.hear_of_previous(&mut tenure);
         if tenure.record_is_ready(now) {
-            self.publish_record(&tenure);
-            tenure.published = true;
+            self.publish_record(&mut tenure);
         }
         self.tenures.insert(slot, tenure);
     }
 
-    /// Publishes the record of a takeover that came to serve, and its trace.
-    pub(crate) fn publish_record(&self, tenure: &Tenure) {
+    /// Who held the slot, and what ended it, may be heard only after the slot was taken over.
+    fn hear_of_previous(&self, tenure: &mut Tenure) {
+        tenure.previous = match (tenure.previous.take(), self.peers.previous(tenure.slot, tenure.epoch)) {
+            (Some(known), Some(heard)) => Some(known.updated(heard)),
+            (known, heard) => known.or(heard),
+        };
+    }
+
+    /// Publishes the record of a takeover that came to serve, and its trace, unless it was published.
+    pub(crate) fn publish_record(&self, tenure: &mut Tenure) {
         let Some(serving) = tenure.serving_at.filter(|_| !tenure.published) else { return };
+        tenure.published = true;
+        self.hear_of_previous(tenure);
         let settings = &self.settings;
         let trace = trace_id(&settings.cluster, &settings.group_id, tenure.slot, tenure.epoch);
         self.tell(

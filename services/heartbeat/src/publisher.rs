@@ -335,11 +335,7 @@ impl Publisher {
         } else {
             v1::Health::Unhealthy
         };
-        self.link.send(v1::PublisherState {
-            health: health.into(),
-            checks: self.check_results(),
-            carried: self.executor.last().map_or(0, |state| state.version),
-        });
+        self.link.send(v1::PublisherState { health: health.into(), checks: self.check_results() });
     }
 
     /// Adds this node's part to the trace of a tenure: the first heartbeat that claims it.

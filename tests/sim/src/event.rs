@@ -67,16 +67,12 @@ pub(crate) enum Input {
     Size,
     /// Detector: a fencing agent says that this boot of the node (its count) is off.
     Fenced(usize, u64),
-    /// Publisher: the executor's state, or the same again as an answer; with a number: it waits for one itself.
-    State(Rc<State>, Option<u32>),
+    /// Publisher: the executor's state, or the same again as an answer.
+    State(Rc<State>),
     /// Publisher: the executor of this incarnation is gone.
     ExecutorGone(Incarnation),
     /// Executor: a heartbeat went out, which it answers.
     Asked,
-    /// Executor: the publisher has the state without the claim.
-    Ack(u32),
-    /// Executor: the publisher did not answer in time.
-    AckTimeout(u32),
     /// Executor: the publisher is gone, or there again.
     PublisherGone,
     PublisherBack,

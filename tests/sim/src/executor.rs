@@ -13,8 +13,6 @@ use crate::{
     world::{Running, World},
 };
 
-/// Longest wait for the publisher to take the claim back before the release goes out without it.
-const ACK_TIMEOUT: u64 = 20 * MS;
 /// Longest takeover of a hot standby: address, gate, announcement.
 const TAKEOVER_MAX: u64 = 3 * MS;
 
@@ -25,11 +23,8 @@ pub(crate) struct Executor {
     started: u64,
     /// The tenure whose takeover is through, by slot.
     serving: Vec<Option<Epoch>>,
-    /// Gates that are shut, the claim not yet known to be withdrawn.
-    shutting: Vec<Slot>,
     /// Highest promise of any seat, for [`Mutant::PromiseOfOne`].
     promised: Epoch,
-    number: u32,
     sent: Option<Rc<State>>,
     publisher_there: bool,
     starting: bool,
@@ -43,9 +38,7 @@ impl Executor {
             incarnation: Incarnation::new(1).expect("is not 0"),
             started: 0,
             serving: vec![None; usize::from(slots)],
-            shutting: Vec::new(),
             promised: Epoch(0),
-            number: 0,
             sent: None,
             publisher_there: false,
             starting: false,
@@ -130,9 +123,6 @@ impl World {
             Input::Timer | Input::Asked => executor.machine().handle_time(now),
             Input::TakenOver(slot, epoch) => self.taken_over(node, slot, epoch),
             Input::Switchover(slot) => self.switch_over(node, slot),
-            Input::Ack(number) if number == executor.number => self.withdrawn(node, true),
-            Input::AckTimeout(number) if number == executor.number => self.withdrawn(node, false),
-            Input::Ack(_) | Input::AckTimeout(_) => {}
             Input::PublisherGone => {
                 executor.publisher_there = false;
                 executor.machine().set_willing(false);
@@ -146,14 +136,14 @@ impl World {
             }
             _ => unreachable!("not for an executor: {input:?}"),
         }
-        self.flush(node, false);
+        self.flush(node);
         if told {
-            self.tell_publisher(node, asked, None);
+            self.tell_publisher(node, asked);
         }
     }
 
     /// Carries out what the machine wants, in its order, then tells the publisher what changed.
-    fn flush(&mut self, node: usize, unheard: bool) {
+    fn flush(&mut self, node: usize) {
         let mut changed = false;
         while let Some(output) = self.nodes[node].executor.machine().poll_output() {
             changed |= !matches!(output, HolderOutput::Renew { .. });
@@ -185,14 +175,14 @@ impl World {
                         || format!("node {node} releases slot {}", release.slot),
                     );
                     // Usually the publisher's next heartbeat carries it; without a publisher nobody else would.
-                    if unheard || !self.nodes[node].executor.publisher_there {
+                    if !self.nodes[node].executor.publisher_there {
                         self.send_release(node, release);
                     }
                 }
             }
         }
         if changed {
-            self.tell_publisher(node, false, None);
+            self.tell_publisher(node, false);
         }
         let executor = &self.nodes[node].executor;
         if let Some(deadline) = executor.holder.as_ref().and_then(Holder::next_deadline) {
@@ -242,7 +232,7 @@ impl World {
         }
     }
 
-    /// The gate first, then the claim, and only then the release (rule R8).
+    /// The gate first, and only then the release (rule R8).
     fn shut(&mut self, node: usize, slot: Slot, epoch: Epoch, why: &Why) {
         self.kernel_shuts(node, slot);
         self.trace.note(self.now, &[37, node as u64, slot.0.into(), epoch.0], || {
@@ -251,32 +241,12 @@ impl World {
         let executor = &mut self.nodes[node].executor;
         executor.serving[usize::from(slot.0)] = None;
         executor.starting = false;
-        executor.shutting.push(slot);
-        executor.number += 1;
-        let number = executor.number;
-        if !executor.publisher_there {
-            return self.withdrawn(node, false);
-        }
-        let process = self.process(Kind::Executor, node);
-        self.after(ACK_TIMEOUT, Event::Handle(process, Input::AckTimeout(number)));
-        self.tell_publisher(node, false, Some(number));
-    }
-
-    /// The publisher claims no more, or does not answer.
-    fn withdrawn(&mut self, node: usize, heard: bool) {
         let now = self.node_now(node);
-        let executor = &mut self.nodes[node].executor;
-        let slots = std::mem::take(&mut executor.shutting);
-        for slot in &slots {
-            executor.machine().gate_shut(now, *slot);
-        }
-        if !slots.is_empty() {
-            self.flush(node, !heard);
-        }
+        self.nodes[node].executor.machine().gate_shut(now, slot);
     }
 
     /// What changed, at once; as the answer to a heartbeat, what did not change as well.
-    fn tell_publisher(&mut self, node: usize, asked: bool, number: Option<u32>) {
+    fn tell_publisher(&mut self, node: usize, asked: bool) {
         let now = self.node_now(node);
         let executor = &mut self.nodes[node].executor;
         if !executor.publisher_there {
@@ -286,14 +256,14 @@ impl World {
         let machine = executor.machine();
         let (claims, known, releases) = (machine.claims(now), machine.known(), machine.releases());
         let state = State { incarnation, claims, known, releases, starting };
-        if number.is_none() && !asked && executor.sent.as_deref() == Some(&state) {
+        if !asked && executor.sent.as_deref() == Some(&state) {
             return;
         }
         let state = Rc::new(state);
         executor.sent = Some(state.clone());
         let delay = self.local_delay(node, 0);
         let publisher = self.process(Kind::Publisher, node);
-        self.after(delay, Event::Handle(publisher, Input::State(state, number)));
+        self.after(delay, Event::Handle(publisher, Input::State(state)));
     }
 
     fn switch_over(&mut self, node: usize, slot: Slot) {

@@ -57,15 +57,10 @@ impl World {
                 let next = self.nodes[node].clock.when(next);
                 self.arm(Kind::Publisher, node, next);
             }
-            Input::State(state, number) => {
+            Input::State(state) => {
                 let publisher = &mut self.nodes[node].publisher;
-                let news = publisher.lapsed || number.is_some() || publisher.state.as_ref() != Some(&state);
+                let news = publisher.lapsed || publisher.state.as_ref() != Some(&state);
                 (publisher.state, publisher.asked) = (Some(state), None);
-                if let Some(number) = number {
-                    let delay = self.local_delay(node, 1);
-                    let executor = self.process(Kind::Executor, node);
-                    self.after(delay, Event::Handle(executor, Input::Ack(number)));
-                }
                 if news {
                     self.beat(node);
                 }

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use understudy_bus::node_link::{LinkError, LinkEvent, NodeLinkClient, NodeLinkServer, PublisherEvent};
-use understudy_wire::v1::{ExecutorState, PublisherState};
+use understudy_wire::v1::{ExecutorState, Health, PublisherState};
 
 use crate::support::*;
 
@@ -28,12 +28,16 @@ async fn peer() {
     let socket = Path::new(&socket);
     if role == "publisher" {
         let (server, _events) = NodeLinkServer::serve(socket).unwrap();
-        server.send(PublisherState { carried: 7, ..Default::default() });
+        server.send(publisher_state());
         return std::future::pending().await;
     }
     let (_state, watched) = watch::channel(ExecutorState { incarnation: 7, ..Default::default() });
     let (_client, _events) = NodeLinkClient::start(socket, watched);
     std::future::pending::<()>().await;
+}
+
+fn publisher_state() -> PublisherState {
+    PublisherState { health: Health::Healthy.into(), ..Default::default() }
 }
 
 fn spawn(role: &str, socket: &Path) -> Process {
@@ -79,7 +83,7 @@ async fn a_killed_publisher_is_noticed_at_once_and_its_successor_is_found() {
         // The socket file of the killed one is still there the second time.
         let mut publisher = spawn("publisher", &socket);
         assert_eq!(next(&mut events).await, PublisherEvent::Attached);
-        let wanted = PublisherState { carried: 7, ..Default::default() };
+        let wanted = publisher_state();
         while next(&mut events).await != PublisherEvent::State(Box::new(wanted.clone())) {}
         let killed = Instant::now();
         publisher.kill();
@@ -103,17 +107,17 @@ async fn a_second_executor_is_refused_while_the_first_lives() {
     assert_eq!(reason, "another executor is attached to this node");
 
     // The first one is not disturbed: both directions go on.
-    state.send_modify(|state| state.version = 2);
+    state.send_modify(|state| state.ready = true);
     loop {
         match next(&mut events).await {
-            LinkEvent::State(state) if state.version == 2 => break,
+            LinkEvent::State(state) if state.ready => break,
             LinkEvent::State(state) => assert_eq!(state.incarnation, 1),
             LinkEvent::Attached => {}
             LinkEvent::Lost => panic!("the first one was thrown out"),
         }
     }
-    server.send(PublisherState { carried: 2, ..Default::default() });
-    let wanted = PublisherState { carried: 2, ..Default::default() };
+    server.send(publisher_state());
+    let wanted = publisher_state();
     while next(&mut first_events).await != PublisherEvent::State(Box::new(wanted.clone())) {}
 
     drop(first);

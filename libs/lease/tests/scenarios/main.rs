@@ -15,6 +15,7 @@ understudy_golden::scenarios! {
     r07_unheard
     r08_switchover
     r08_late_release
+    r08_overtaken
     r09_split_vote
     r10_unhealthy
     r10_nobody_better

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use understudy_lease::{Holder, HolderOutput, Identity, Rules, Seat, SeatOutput, Standing, Why};
 use understudy_wire::{
-    BootId, BootTime, ClusterId, Epoch, GroupId, Health, Heartbeat, Holder as HolderId, Incarnation, NodeId,
-    Release, Seat as SeatNumber, Slot, StandbyKind,
+    BootId, BootTime, Claim, ClusterId, Epoch, GroupId, Health, Heartbeat, Holder as HolderId, Incarnation, NodeId,
+    Release, Seat as SeatNumber, Slot, SlotRelease, StandbyKind,
 };
 
 const SLOT: Slot = Slot(0);
@@ -25,6 +25,8 @@ struct Node {
     /// Releases are not sent while this is set.
     held_back: Option<Release>,
     hold_back: bool,
+    /// What the publisher goes on to say while it has not heard of a change: claims and releases.
+    lagging: Option<(Vec<Claim>, Vec<SlotRelease>)>,
 }
 
 struct Detector {
@@ -81,7 +83,7 @@ impl Stage {
     }
 
     fn tell_node(&mut self, word: &str, name: &str) {
-        let index = self.node(name);
+        let (index, now) = (self.node(name), self.at());
         let node = &mut self.nodes[index];
         match word {
             "crash" => node.alive = false,
@@ -92,6 +94,11 @@ impl Stage {
             "unhealthy" => node.health = Health::Unhealthy,
             "healthy" => node.health = Health::Healthy,
             "prefer" => node.priority = 1,
+            "lags" => node.lagging = Some((node.holder.claims(now), node.holder.releases())),
+            "learns" => {
+                node.lagging = None;
+                self.beat(index);
+            }
             "hold-back" => node.hold_back = true,
             "let-go" => {
                 node.hold_back = false;
@@ -125,6 +132,7 @@ impl Stage {
             deaf: false,
             held_back: None,
             hold_back: false,
+            lagging: None,
         };
         match known {
             Some(index) => self.nodes[index] = node,
@@ -270,6 +278,8 @@ impl Stage {
             return;
         }
         node.beats += 1;
+        let own = || (node.holder.claims(now), node.holder.releases());
+        let (claims, releases) = node.lagging.clone().unwrap_or_else(own);
         let heartbeat = Heartbeat {
             cluster: self.identity.cluster.clone(),
             group: self.identity.group.clone(),
@@ -282,9 +292,9 @@ impl Stage {
             standby: StandbyKind::Hot,
             ready: node.health == Health::Healthy,
             priority: node.priority,
-            claims: node.holder.claims(now),
+            claims,
             known: node.holder.known(),
-            releases: if node.held_back.is_some() { Vec::new() } else { node.holder.releases() },
+            releases: if node.held_back.is_some() { Vec::new() } else { releases },
             details: Default::default(),
         };
         for seat in 0..self.detectors.len() {

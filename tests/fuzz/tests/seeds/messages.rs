@@ -222,7 +222,7 @@ pub(crate) fn node_link() -> Vec<Seed> {
     let ports = v1::ExecutorState { guards: vec![port], ..state.clone() };
     let leaving = v1::ExecutorState { leaving: true, reason: "leaving".into(), ..state.clone() };
     let publisher =
-        v1::PublisherState { health: v1::Health::Healthy.into(), checks: vec![check()], carried: 9 };
+        v1::PublisherState { health: v1::Health::Healthy.into(), checks: vec![check()] };
     let executor = |state: &v1::ExecutorState| [&[0][..], &state.encode_to_vec()].concat();
     vec![
         ("serving", executor(&state)),
