@@ -109,6 +109,15 @@ struct Tenure {
     confirmed: bool,
 }
 
+/// A gate that is being shut.
+#[derive(Debug)]
+struct Ending {
+    /// Who should follow.
+    successor: Option<NodeId>,
+    /// Before the lease ran out.
+    given_up: bool,
+}
+
 #[derive(Debug, Default)]
 struct SlotState {
     /// Until when each seat's grant may be trusted.
@@ -123,8 +132,7 @@ struct SlotState {
     /// Grants that echo anything up to this are void (rule R8).
     void_until: Option<BootTime>,
     tenure: Option<Tenure>,
-    /// The gate is being shut; who should follow.
-    ending: Option<Option<NodeId>>,
+    ending: Option<Ending>,
     /// Latest release, repeated in heartbeats.
     release: Option<SlotRelease>,
 }
@@ -219,18 +227,20 @@ impl Holder {
         if !tenure.taken {
             return self.release(now, slot, successor);
         }
-        state.ending = Some(successor);
+        state.ending = Some(Ending { successor, given_up: true });
         self.outputs.push_back(Output::Shut { slot, epoch: tenure.epoch, why });
     }
 
     /// The gate of `slot` is proved shut: only now may the seats be told (rule R8).
     ///
-    /// The release counts from a moment that is still to come, so that it also drops what is granted to a heartbeat whose
-    /// sender had not heard of it; nobody has to wait until he has.
+    /// That of a slot that was given up counts from a moment which is still to come, so that it also drops what is granted
+    /// to a heartbeat whose sender had not heard of it; nobody has to wait until he has. Where the lease ran out, such a
+    /// grant does no harm, and this node may follow itself.
     pub fn gate_shut(&mut self, now: BootTime, slot: Slot) {
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
-        let Some(successor) = state.ending.take() else { return };
-        self.release(now.after(self.rules.withdrawal()), slot, successor);
+        let Some(Ending { successor, given_up }) = state.ending.take() else { return };
+        let at = if given_up { now.after(self.rules.withdrawal()) } else { now };
+        self.release(at, slot, successor);
     }
 
     /// Time passes: leases run out, and votes without a quorum are given back (rule R9).
@@ -241,7 +251,7 @@ impl Holder {
             if ended.as_ref().is_some_and(|tenure| !tenure.taken) {
                 self.release(now, slot, None);
             } else if let Some(tenure) = ended {
-                state.ending = Some(None);
+                state.ending = Some(Ending { successor: None, given_up: false });
                 self.outputs.push_back(Output::Shut { slot, epoch: tenure.epoch, why: Why::Expired });
             }
             let patience = self.rules.lease / 4;

@@ -79,8 +79,7 @@ impl Rules {
         self.interval.mul_f64(2.5).min(self.lease.mul_f64(0.9))
     }
 
-    /// For how long after a gate was shut the node's heartbeats may still claim the slot: until the publisher knows (rule
-    /// R8). It takes a millisecond or two; a part of T, so that who is alone may soon have the slot back.
+    /// For how long after a slot was given up the node's heartbeats may still claim it: until the publisher knows (rule R8).
     pub(crate) fn withdrawal(&self) -> Duration {
         WITHDRAWAL.min(self.lease / 4)
     }

@@ -206,7 +206,6 @@ pub(crate) fn scripts() -> Vec<Seed> {
 pub(crate) fn node_link() -> Vec<Seed> {
     let state = v1::ExecutorState {
         incarnation: 3,
-        version: 9,
         ready: true,
         phase: "serving".into(),
         claims: vec![v1::SlotEpoch { slot: 0, epoch: 17 }],
