@@ -16,8 +16,8 @@
 //! - R6: an epoch above the ceiling is granted but not confirmed, so no lease waits for JetStream.
 //! - R7: an epoch is promised with the election and held when a quorum gives it to nobody else. Otherwise a holder that
 //!   no seat ever hears of would share its epoch with the next.
-//! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T. The release after
-//!   a gate was shut counts from a moment a little later, since a heartbeat may yet claim whose sender has not heard of it.
+//! - R8: a lease that ran out is released like any other, so that the seats need not wait for their own T. The release of a
+//!   slot that is given up counts from a little later, since a heartbeat may yet claim it whose sender has not heard.
 //! - R14: a group's size is a number of open slots. A seat neither grants nor renews a closed one, so its lease runs out.
 //!   It asks nobody to leave: a seat that has heard of a change late must not take a slot away by itself.
 //! - R13: a seat is late after I/2 (with T = 3 I a lease renewed just in time outlives no more), and while it is late it

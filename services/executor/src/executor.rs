@@ -180,8 +180,8 @@ impl Executor {
     /// One turn, after every input and every deadline. The order matters:
     ///
     /// 1. whether new grants are wanted at all, so that no lease begins that could not be used;
-    /// 2. the lease: what must be shut is shut before anything else is done, then renewals reach the kernel;
-    ///    and releases of gates proved shut, which others are waiting for, the witness;
+    /// 2. the lease: what must be shut is shut before anything else is done, and its release, for which others wait, is given
+    ///    to the witness; renewals reach the kernel;
     /// 3. the next steps of takeovers, announcements, lifetimes;
     /// 4. the state for the witness, at once when it changed.
     pub async fn turn(&mut self) {
