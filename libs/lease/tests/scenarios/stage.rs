@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use understudy_lease::{Holder, HolderOutput, Identity, Rules, Seat, SeatOutput, Standing, Why};
 use understudy_wire::{
-    BootId, BootTime, Claim, ClusterId, Epoch, GroupId, Health, Heartbeat, Holder as HolderId, Incarnation, NodeId,
-    Release, Seat as SeatNumber, Slot, SlotRelease, StandbyKind,
+    BootId, BootTime, Claim, ClusterId, Epoch, GroupId, Health, Heartbeat, Holder as HolderId, Incarnation,
+    NodeId, Release, Seat as SeatNumber, Slot, SlotRelease, StandbyKind,
 };
 
 const SLOT: Slot = Slot(0);

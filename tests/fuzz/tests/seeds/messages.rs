@@ -220,8 +220,7 @@ pub(crate) fn node_link() -> Vec<Seed> {
     let port = v1::Guard { address: "10.77.0.41".into(), protocol: "tcp".into(), port: 80 };
     let ports = v1::ExecutorState { guards: vec![port], ..state.clone() };
     let leaving = v1::ExecutorState { leaving: true, reason: "leaving".into(), ..state.clone() };
-    let publisher =
-        v1::PublisherState { health: v1::Health::Healthy.into(), checks: vec![check()] };
+    let publisher = v1::PublisherState { health: v1::Health::Healthy.into(), checks: vec![check()] };
     let executor = |state: &v1::ExecutorState| [&[0][..], &state.encode_to_vec()].concat();
     vec![
         ("serving", executor(&state)),
