@@ -42,7 +42,8 @@ pub struct Claim {
 pub struct SlotRelease {
     /// The slot given up.
     pub slot: Slot,
-    /// When, by the node's clock; its gate was proved shut before.
+    /// By the node's clock, possibly a few milliseconds ahead: grants that echo anything up to it are void. The gate was
+    /// proved shut before it was sent.
     pub at: BootTime,
     /// Who should follow, if the operator named one.
     pub successor: Option<NodeId>,
@@ -171,7 +172,7 @@ pub struct Release {
     pub slot: Slot,
     /// By whom: grants to anyone else stay.
     pub holder: Holder,
-    /// When, by the node's clock: grants with a later echo stay.
+    /// By the node's clock, possibly a few milliseconds ahead: grants with a later echo stay.
     pub at: BootTime,
     /// Who should follow, if the operator named one.
     pub successor: Option<NodeId>,
