@@ -208,13 +208,13 @@ impl Executor {
                 HolderOutput::Shut { slot, why, .. } => self.shut(slot, why).await,
                 HolderOutput::Release(release) => {
                     self.courting.remove(&release.slot);
-                    self.released(release.slot, release.at);
                     // The heartbeat repeats it, in an order that cannot be mixed up with older claims (rule R8).
                     // Only without a publisher does it travel alone.
                     if !self.witness.attached {
                         self.sender.send_release(&release);
                     }
                     self.push_state();
+                    self.released(release.slot, release.at).await;
                 }
             }
         }

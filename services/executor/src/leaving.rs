@@ -20,10 +20,9 @@ use crate::{
 pub struct Ending {
     tenure: Tenure,
     why: Why,
-    /// Bids made until then are void (rule R8); this node says that it is ready for another slot only after that.
-    void_until: BootTime,
-    /// Whether the records were left to the successor and the takeover's own was published.
-    told: bool,
+    /// Bids made until then are void (rule R8); this node says that it is ready for another slot only after that. `None`
+    /// before the release.
+    void_until: Option<BootTime>,
     queue: VecDeque<Step>,
     hook_runs: bool,
     began: BootTime,
@@ -33,7 +32,7 @@ pub struct Ending {
 impl Ending {
     /// When it is over, unless a hook runs.
     pub fn deadline(&self) -> Option<BootTime> {
-        (!self.hook_runs).then_some(self.void_until)
+        self.void_until.filter(|_| !self.hook_runs)
     }
 }
 
@@ -54,32 +53,39 @@ impl Executor {
         let plan = plan::demotion(&self.settings.group, config, self.settings.kind, &tenure.guards);
         self.holder.gate_shut(shut, slot);
         let queue = plan.steps.into_iter().filter(|step| !matches!(step, Step::ShutGate(_) | Step::Release));
-        let step = |name, started, ended| Done {
-            name,
-            started,
-            ended,
+        let done = vec![Done {
+            name: "shut gate",
+            started: began,
+            ended: shut,
             outcome: StepOutcome::Done,
             detail: String::new(),
-        };
-        let done = vec![step("shut gate", began, shut), step("release", shut, clock::now())];
-        let ending = Ending {
-            void_until: shut,
-            told: false,
-            queue: queue.collect(),
-            hook_runs: false,
-            began,
-            done,
-            why,
-            tenure,
-        };
+        }];
+        let ending =
+            Ending { void_until: None, queue: queue.collect(), hook_runs: false, began, done, why, tenure };
         self.endings.insert(slot, ending);
     }
 
-    /// The seats are told: what they grant to heartbeats made until `at` is void.
-    pub(crate) fn released(&mut self, slot: Slot, at: BootTime) {
-        if let Some(ending) = self.endings.get_mut(&slot) {
-            ending.void_until = at;
+    /// The release is in the queue of node.sock: what seats grant to heartbeats made until `at` is void. What needs no
+    /// haste comes when it has left.
+    pub(crate) async fn released(&mut self, slot: Slot, at: BootTime) {
+        let Some(mut ending) = self.endings.remove(&slot) else { return };
+        // Grants given back while a hook of the demotion runs are released, too.
+        if ending.void_until.is_none() {
+            ending.void_until = Some(at);
+            calm::others().await;
+            let started = ending.done.last().map_or(ending.began, |shut| shut.ended);
+            ending.done.push(Done {
+                name: "release",
+                started,
+                ended: clock::now(),
+                outcome: StepOutcome::Done,
+                detail: String::new(),
+            });
+            self.stop_dns(&ending.tenure);
+            self.hear_of_previous(&mut ending.tenure);
+            self.publish_record(&mut ending.tenure);
         }
+        self.endings.insert(slot, ending);
     }
 
     /// What comes after the release: nobody waits for it.
@@ -87,13 +93,6 @@ impl Executor {
         let idle = self.endings.iter().filter(|(_, ending)| !ending.hook_runs);
         for slot in idle.map(|(slot, _)| *slot).collect::<Vec<_>>() {
             let Some(mut ending) = self.endings.remove(&slot) else { continue };
-            if !ending.told {
-                ending.told = true;
-                // The release first: it waits in the queue of node.sock.
-                calm::others().await;
-                self.stop_dns(&ending.tenure);
-                self.publish_record(&mut ending.tenure);
-            }
             while let Some(step) = ending.queue.pop_front() {
                 let started = clock::now();
                 let name = step.name();
@@ -113,7 +112,7 @@ impl Executor {
                 };
                 ending.done.push(Done { name, started, ended: clock::now(), outcome, detail });
             }
-            if ending.hook_runs || clock::now() <= ending.void_until {
+            if ending.hook_runs || ending.void_until.is_none_or(|until| clock::now() <= until) {
                 self.endings.insert(slot, ending);
             } else {
                 self.tell_demoted(slot, &ending);

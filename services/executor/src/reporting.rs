@@ -94,7 +94,7 @@ impl Executor {
     }
 
     /// Who held the slot, and what ended it, may be heard only after the slot was taken over.
-    fn hear_of_previous(&self, tenure: &mut Tenure) {
+    pub(crate) fn hear_of_previous(&self, tenure: &mut Tenure) {
         tenure.previous = match (tenure.previous.take(), self.peers.previous(tenure.slot, tenure.epoch)) {
             (Some(known), Some(heard)) => Some(known.updated(heard)),
             (known, heard) => known.or(heard),
@@ -105,7 +105,6 @@ impl Executor {
     pub(crate) fn publish_record(&self, tenure: &mut Tenure) {
         let Some(serving) = tenure.serving_at.filter(|_| !tenure.published) else { return };
         tenure.published = true;
-        self.hear_of_previous(tenure);
         let settings = &self.settings;
         let trace = trace_id(&settings.cluster, &settings.group_id, tenure.slot, tenure.epoch);
         self.tell(
