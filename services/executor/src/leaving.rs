@@ -37,7 +37,7 @@ impl Ending {
 }
 
 impl Executor {
-    /// The lease machine gave the slot up: nothing is served when this returns, and the release is on its way.
+    /// The lease machine gave the slot up: nothing is served when this returns, and its release comes out next.
     pub(crate) async fn shut(&mut self, slot: Slot, why: Why) {
         let Some(tenure) = self.tenures.remove(&slot) else { return };
         let began = clock::now();
