@@ -6,6 +6,6 @@ mod probe;
 mod stack;
 pub mod yard;
 
-pub use engine::{Compose, Container, Namespace, compose_command, docker};
+pub use engine::{Compose, Container, FEW, Namespace, compose_command, docker};
 pub use probe::{INTERVAL, Probe, Tally};
 pub use stack::{NODES, PROJECT, Stack, T, VIP, bystander};

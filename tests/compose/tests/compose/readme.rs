@@ -3,11 +3,12 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use understudy_compose::docker;
+use understudy_compose::{FEW, docker};
 
-/// `docker compose` where only docker-compose 1.29 is installed.
+/// `docker compose` where only docker-compose 1.29 is installed, and an engine that loses count.
 const SHIM: &str = r#"
 docker() {
+    if [ "$1 ${2-}" = "compose down" ]; then export COMPOSE_PARALLEL_LIMIT=$FEW; fi
     if [ "$1" = compose ] && ! command docker compose version >/dev/null 2>&1; then
         shift
         docker-compose "$@"
@@ -23,7 +24,7 @@ const PROJECT: &str = "understudy-readme";
 /// Runs them as a person would; what was printed and said.
 fn shell(root: &Path, commands: &str) -> Result<(bool, String, String)> {
     let mut bash = Command::new("bash");
-    bash.current_dir(root).env("COMPOSE_PROJECT_NAME", PROJECT);
+    bash.current_dir(root).env("COMPOSE_PROJECT_NAME", PROJECT).env("FEW", FEW);
     let ran = bash.args(["-euxc", &format!("{SHIM}{commands}")]).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((ran.status.success(), text(&ran.stdout), text(&ran.stderr)))
