@@ -3,15 +3,21 @@
 //! before it waits for the answers or when the first of them has come, and is woken once for the rest.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, ppoll};
+
 /// What naps are to the heartbeat interval.
 const PART: u32 = 100;
-/// Longest nap, however long the interval: it delays whatever comes meanwhile, a planned move too, which may take 10 ms. One
-/// that outlasts whoever [gathers](gather) first, 3 ms, was too much of that.
+/// Longest nap, however long the interval: it delays whatever comes meanwhile, a planned move too, which may take 10 ms.
 const LONGEST: Duration = Duration::from_millis(1);
+/// A nap that ends when the one who may be in haste speaks can take so many of those. Whoever [gathers](gather) first, for
+/// one, has answered by then.
+const PATIENT: u32 = 3;
 /// A nap is followed by none for so many of its lengths: the rest of a burst is seldom worth another.
 const PAUSE: u32 = 10;
 /// Tasks that a message passes from its socket to a service's loop, or back, at most: connection, stream, paths, queue.
@@ -19,18 +25,22 @@ const HOPS: usize = 4;
 
 thread_local! {
     static ALLOWED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static UNTIL: RefCell<Option<Arc<UnixStream>>> = const { RefCell::new(None) };
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Whether this thread, which has just sent something and waits for the answers, may take a millisecond more to see them
-/// (less at intervals below 100 ms). Good for one nap: what is under way must not be slowed down, and a thread that was woken
-/// by a timer with nothing to do sent nothing that would be answered. For a service on one thread.
-pub async fn allow(calm: bool, interval: Duration) {
+/// (less at intervals below 100 ms), or three, but no longer than until something comes over a socket. Good for one nap: what
+/// is under way must not be slowed down, and a thread that was woken by a timer with nothing to do sent nothing that would be
+/// answered. For a service on one thread.
+pub async fn allow(calm: bool, interval: Duration, until: Option<Arc<UnixStream>>) {
     if calm {
         // Whatever else has just begun asks its question too, such as a check whose connection the kernel has made.
         others().await;
     }
-    ALLOWED.set(if calm { length(interval) } else { Duration::ZERO });
+    let patient = if until.is_some() { PATIENT } else { 1 };
+    ALLOWED.set(if calm { length(interval) * patient } else { Duration::ZERO });
+    UNTIL.set(until);
 }
 
 fn length(interval: Duration) -> Duration {
@@ -43,7 +53,14 @@ pub(crate) fn nap() -> bool {
     if nap.is_zero() || NEXT.get().is_some_and(|next| Instant::now() < next) {
         return false;
     }
-    std::thread::sleep(nap);
+    match UNTIL.take() {
+        Some(socket) => {
+            let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            // Whatever ends it early, a signal or the peer's end of the socket, is for the runtime to see.
+            let _ = ppoll(&mut watched, Some(nap.into()), None);
+        }
+        None => std::thread::sleep(nap),
+    }
     NEXT.set(Some(Instant::now() + nap * PAUSE));
     true
 }
@@ -52,6 +69,7 @@ pub(crate) fn nap() -> bool {
 /// the rest has reached the queues of the caller, who takes it from there. For a service on one thread.
 pub async fn gather(interval: Duration) {
     ALLOWED.set(length(interval));
+    UNTIL.set(None);
     if nap() {
         others().await;
     }
@@ -66,7 +84,11 @@ pub async fn others() {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(100);
 
     #[tokio::test]
     async fn naps_where_it_may_and_not_again_at_once() {
@@ -76,18 +98,39 @@ mod tests {
             assert!(!naps || begun.elapsed() >= LONGEST, "a nap takes its time");
             naps
         };
-        let interval = Duration::from_secs(100);
         assert!(!naps(), "nothing was allowed");
-        allow(true, interval).await;
+        allow(true, INTERVAL, None).await;
         assert!(naps());
         assert!(!naps(), "one nap each time");
         assert!(NEXT.get().is_some(), "a pause follows it");
-        NEXT.set(Some(Instant::now() + interval));
-        allow(true, interval).await;
+        NEXT.set(Some(Instant::now() + INTERVAL));
+        allow(true, INTERVAL, None).await;
         assert!(!naps(), "nor soon after another");
         NEXT.set(None);
-        allow(true, interval).await;
-        allow(false, interval).await;
+        allow(true, INTERVAL, None).await;
+        allow(false, INTERVAL, None).await;
         assert!(!naps(), "no longer allowed");
+    }
+
+    #[tokio::test]
+    async fn a_patient_nap_ends_when_the_peer_speaks() {
+        let (peer, own) = UnixStream::pair().unwrap();
+        let own = Arc::new(own);
+        let nap_from = async || {
+            NEXT.set(None);
+            allow(true, INTERVAL, Some(Arc::clone(&own))).await;
+            let begun = Instant::now();
+            assert!(nap());
+            begun
+        };
+        let begun = nap_from().await;
+        assert!(begun.elapsed() >= LONGEST * PATIENT, "nobody spoke");
+        (&peer).write_all(b"x").unwrap();
+        let begun = Instant::now();
+        // So many that a machine that stands still for a moment does not count.
+        for _ in 0..1_000 {
+            nap_from().await;
+        }
+        assert!(begun.elapsed() < LONGEST * PATIENT * 1_000, "something had come");
     }
 }

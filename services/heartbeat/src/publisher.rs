@@ -1,6 +1,6 @@
 //! The publisher's state, and what becomes of it in a heartbeat.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, os::unix::net::UnixStream, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use understudy_bus::{
@@ -128,6 +128,11 @@ impl Publisher {
     fn news(&mut self, now: BootTime) {
         self.changed = true;
         self.busy_until = now.after(self.settings.interval);
+    }
+
+    /// Where the executor will speak next.
+    pub fn executor_socket(&self) -> Option<Arc<UnixStream>> {
+        self.link.socket()
     }
 
     /// Whether nothing is under way that a millisecond would slow down.

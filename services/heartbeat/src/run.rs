@@ -72,7 +72,9 @@ async fn serve(
     let mut sent = false;
     loop {
         let deadline = publisher.next_deadline();
-        calm::allow(sent && publisher.is_steady(), frame.config.lease.interval).await;
+        // An answer is what it waits for, and news of the executor's are what must not wait for it.
+        let calm = sent && publisher.is_steady();
+        calm::allow(calm, frame.config.lease.interval, publisher.executor_socket()).await;
         tokio::select! {
             biased;
             Some(event) = executor.recv() => publisher.from_executor(event),

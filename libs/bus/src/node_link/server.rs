@@ -8,10 +8,7 @@ use std::{
     },
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -70,9 +67,13 @@ pub enum LinkEvent {
     Lost,
 }
 
+/// The socket of the executor that is attached.
+type Attached = Option<Arc<UnixStream>>;
+
 /// Serves `node.sock` until it is dropped; then the file is removed.
 pub struct NodeLinkServer {
     state: watch::Sender<PublisherState>,
+    attached: watch::Sender<Attached>,
     path: PathBuf,
     /// Of the file: device and inode.
     own: Option<(u64, u64)>,
@@ -121,7 +122,9 @@ impl NodeLinkServer {
         let (events, receiver) = mpsc::channel(EVENTS);
         let state = watch::Sender::new(PublisherState::default());
         let stop = CancellationToken::new();
-        let attach = Attach { events, state: state.clone(), attached: Arc::default(), stop: stop.clone() };
+        let attached = watch::Sender::new(None);
+        let (state_too, attached_too) = (state.clone(), attached.clone());
+        let attach = Attach { events, state: state_too, attached: attached_too, stop: stop.clone() };
         let service = Service::new(attach)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
@@ -146,7 +149,12 @@ impl NodeLinkServer {
             }
         });
         let own = inode(path);
-        Ok((Self { state, path: path.to_owned(), own, _stop: stop.drop_guard() }, receiver))
+        Ok((Self { state, attached, path: path.to_owned(), own, _stop: stop.drop_guard() }, receiver))
+    }
+
+    /// The socket of the executor that is attached, to wait for what it says.
+    pub fn socket(&self) -> Option<Arc<UnixStream>> {
+        self.attached.borrow().clone()
     }
 
     /// Sends the publisher's state; one that was not sent yet is replaced.
@@ -158,16 +166,16 @@ impl NodeLinkServer {
 struct Attach {
     events: mpsc::Sender<LinkEvent>,
     state: watch::Sender<PublisherState>,
-    attached: Arc<AtomicBool>,
+    attached: watch::Sender<Attached>,
     stop: CancellationToken,
 }
 
 /// Frees the place for the next executor.
-struct Place(Arc<AtomicBool>);
+struct Place(watch::Sender<Attached>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.send_replace(None);
     }
 }
 
@@ -179,10 +187,18 @@ impl NodeLink for Attach {
         &self,
         request: Request<Streaming<ExecutorState>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        if self.attached.swap(true, Ordering::AcqRel) {
+        let socket = request.extensions().get().cloned();
+        let took_place = self.attached.send_if_modified(|attached| {
+            let free = attached.is_none();
+            if free {
+                attached.clone_from(&socket);
+            }
+            free
+        });
+        if !took_place {
             return Err(Status::already_exists("another executor is attached to this node"));
         }
-        let place = Place(Arc::clone(&self.attached));
+        let place = Place(self.attached.clone());
         let (events, stop) = (self.events.clone(), self.stop.clone());
         let mut states = request.into_inner();
         let ended = CancellationToken::new();

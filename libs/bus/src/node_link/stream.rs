@@ -6,6 +6,7 @@ use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,9 +16,11 @@ use tonic::transport::server::Connected;
 /// One end of the link. It is watched for room to write only while it has none.
 #[derive(Debug)]
 pub(super) struct LinkStream {
-    reading: AsyncFd<UnixStream>,
-    writing: Option<AsyncFd<UnixStream>>,
+    reading: Watched,
+    writing: Option<Watched>,
 }
+
+type Watched = AsyncFd<Arc<UnixStream>>;
 
 impl LinkStream {
     /// Takes a socket over. Must be called in a runtime.
@@ -36,11 +39,11 @@ impl LinkStream {
         loop {
             if let Some(writing) = &self.writing {
                 let mut ready = ready!(writing.poll_write_ready(context))?;
-                let Ok(written) = ready.try_io(|socket| write(&mut socket.get_ref())) else { continue };
+                let Ok(written) = ready.try_io(|socket| write(&mut &**socket.get_ref())) else { continue };
                 self.writing = None;
                 return Poll::Ready(written);
             }
-            match write(&mut self.reading.get_ref()) {
+            match write(&mut &**self.reading.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The same socket under another number, as epoll takes each number once.
                     let socket = self.reading.get_ref().try_clone()?;
@@ -52,8 +55,10 @@ impl LinkStream {
     }
 }
 
-fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    // SAFETY: the socket owns its descriptor, which stays open and the same until it is dropped, and the `AsyncFd` drops it.
+fn watch(socket: UnixStream, interest: Interest) -> io::Result<Watched> {
+    let socket = Arc::new(socket);
+    // SAFETY: the socket owns its descriptor, which stays open and the same until the last of its owners is dropped. The
+    // `AsyncFd` is one of them.
     #[expect(unsafe_code, reason = "there is no safe way to watch a descriptor")]
     let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
     Ok(watched?)
@@ -68,7 +73,7 @@ impl AsyncRead for LinkStream {
         loop {
             let mut ready = ready!(self.reading.poll_read_ready(context))?;
             let room = buffer.initialize_unfilled();
-            let Ok(read) = ready.try_io(|socket| socket.get_ref().read(room)) else { continue };
+            let Ok(read) = ready.try_io(|socket| (&**socket.get_ref()).read(room)) else { continue };
             let read = read?;
             // Less than there was room for is all there was; asking once more would tell only that.
             if (1..room.len()).contains(&read) {
@@ -110,10 +115,13 @@ impl AsyncWrite for LinkStream {
     }
 }
 
+/// A request carries the socket that it came over.
 impl Connected for LinkStream {
-    type ConnectInfo = ();
+    type ConnectInfo = Arc<UnixStream>;
 
-    fn connect_info(&self) -> Self::ConnectInfo {}
+    fn connect_info(&self) -> Self::ConnectInfo {
+        Arc::clone(self.reading.get_ref())
+    }
 }
 
 #[cfg(test)]
