@@ -143,25 +143,35 @@ impl Workload {
             let thread = std::thread::Builder::new().name("connection".to_owned());
             // Without a thread the connection is dropped, as a full server does.
             let _ = thread.spawn(move || {
-                let _ = slot.0.answer_request(stream);
+                let _ = slot.0.answer_requests(stream);
             });
         }
     }
 
-    fn answer_request(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    /// One request after the other, as long as the client wants.
+    fn answer_requests(&self, mut stream: TcpStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(REQUEST_PATIENCE))?;
         stream.set_write_timeout(Some(REQUEST_PATIENCE))?;
-        let Some(path) = read_path(&mut stream)? else { return Ok(()) };
-        if self.hangs.load(Ordering::SeqCst) {
-            // Hold it until the client gives up; what hung once is not answered later.
-            stream.set_read_timeout(None)?;
-            std::io::copy(&mut stream, &mut std::io::sink())?;
-            return Ok(());
+        while let Some(request) = Request::read(&mut stream)? {
+            if self.hangs.load(Ordering::SeqCst) {
+                // Hold it until the client gives up; what hung once is not answered later.
+                stream.set_read_timeout(None)?;
+                std::io::copy(&mut stream, &mut std::io::sink())?;
+                return Ok(());
+            }
+            self.answer(&mut stream, &request)?;
+            if request.last {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    fn answer(&self, stream: &mut TcpStream, request: &Request) -> std::io::Result<()> {
         let page;
-        let (status, body) = match path.as_str() {
+        let (status, body) = match request.path.as_str() {
             "/" => ("200 OK", self.name.as_str()),
-            "/work" => return self.work(&mut stream),
+            "/work" => return self.work(stream, request.last),
             "/healthz" => ("200 OK", "ok"),
             "/metrics" => {
                 let in_flight = self.in_flight.load(Ordering::SeqCst);
@@ -170,25 +180,26 @@ impl Workload {
             }
             _ => ("404 Not Found", "not found"),
         };
-        answer_with(&mut stream, status, body)
+        answer_with(stream, status, body, request.last)
     }
 
     /// A request that takes as long as work does. It is in flight until its answer is on its way: one that counted no
     /// more could be cut off by a drain that waits for it.
-    fn work(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    fn work(&self, stream: &mut TcpStream, last: bool) -> std::io::Result<()> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         (Moment::now() + WORK).reach();
-        let answered = answer_with(stream, "200 OK", &self.name);
+        let answered = answer_with(stream, "200 OK", &self.name, last);
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         answered
     }
 }
 
-fn answer_with(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+fn answer_with(stream: &mut TcpStream, status: &str, body: &str, last: bool) -> std::io::Result<()> {
     // In one piece, as servers do: each piece would be a packet, and wake who asks once more.
     let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}\n",
-        body.len() + 1
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{body}\n",
+        body.len() + 1,
+        if last { "Connection: close\r\n" } else { "" }
     );
     stream.write_all(answer.as_bytes())
 }
@@ -209,20 +220,31 @@ impl Drop for Slot {
     }
 }
 
-/// Reads to the end of the headers; none when it is no GET request.
-fn read_path(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
-    let mut request = Vec::new();
-    let mut chunk = [0; 1024];
-    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
-        let length = stream.read(&mut chunk)?;
-        if length == 0 || request.len() as u64 > LARGEST_REQUEST {
-            return Ok(None);
+struct Request {
+    path: String,
+    /// The client wants no other one on this connection.
+    last: bool,
+}
+
+impl Request {
+    /// Reads to the end of the headers; none when it is no GET request or the client has closed.
+    fn read(stream: &mut TcpStream) -> std::io::Result<Option<Self>> {
+        let mut request = Vec::new();
+        let mut chunk = [0; 1024];
+        while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+            let length = stream.read(&mut chunk)?;
+            if length == 0 || request.len() as u64 > LARGEST_REQUEST {
+                return Ok(None);
+            }
+            request.extend_from_slice(&chunk[..length]);
         }
-        request.extend_from_slice(&chunk[..length]);
+        let text = String::from_utf8_lossy(&request);
+        let last =
+            !text.contains(" HTTP/1.1\r\n") || text.to_lowercase().contains("\r\nconnection: close\r\n");
+        let mut words = text.split_whitespace();
+        let path = words.next().filter(|method| *method == "GET").and_then(|_| words.next());
+        Ok(path.map(|path| Self { path: path.to_owned(), last }))
     }
-    let text = String::from_utf8_lossy(&request);
-    let mut words = text.split_whitespace();
-    Ok(words.next().filter(|method| *method == "GET").and_then(|_| words.next()).map(str::to_owned))
 }
 
 /// One datagram: its length, its sender, and the address that it was sent to.

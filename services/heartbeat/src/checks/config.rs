@@ -30,7 +30,7 @@ pub enum CheckKind {
         /// `host:port`, `[::1]:port`.
         address: String,
     },
-    /// `GET` over HTTP/1.1 on a new connection answers with an expected status. Redirects are not followed.
+    /// `GET` over HTTP/1.1 answers with an expected status; each tenth over a new connection. Redirects are not followed.
     Http {
         /// An `http://` URL.
         url: String,

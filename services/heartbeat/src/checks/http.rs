@@ -1,23 +1,32 @@
 //! `GET` over HTTP/1.1 answers with an expected status.
 //!
-//! A new connection for every run, so that a server that still serves its old connections but accepts no new
-//! ones shows. Only the head of the answer is read.
+//! A connection serves ten runs, since making one is what a run costs most for; then a new one is made, so that a server
+//! that still serves its old connections but accepts no new ones shows. Only the head of the answer is waited for.
 
+use std::future::poll_fn;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use http_body_util::Empty;
-use hyper::body::Bytes;
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::address::Target;
 use super::failure::Failure;
 
 /// Largest head of an answer; hyper accepts no smaller limit than 8 KiB.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// Runs over one connection. A server that accepts no more is found a second late at the usual ten runs a second.
+const RUNS: u32 = 10;
+/// Pieces of an answer that are taken in at once; a connection whose answer has more is not used again.
+const PIECES: usize = 4;
 
 const AGENT: &str = concat!("understudy-heartbeat/", env!("CARGO_PKG_VERSION"));
 
@@ -27,6 +36,8 @@ pub(super) struct HttpProbe {
     path: Uri,
     host: HeaderValue,
     expected: RangeInclusive<u16>,
+    /// From the run before.
+    open: Option<Box<Open<TcpStream>>>,
 }
 
 /// What is wrong with the settings of an HTTP check.
@@ -73,18 +84,42 @@ impl HttpProbe {
     ) -> Result<Self, HttpConfigError> {
         let Page { target, path, host: own } = Page::parse(url).ok_or(HttpConfigError::Url)?;
         let host = host.map(HeaderValue::from_str).transpose().map_err(|_| HttpConfigError::Host)?;
-        Ok(Self { target, path, host: host.unwrap_or(own), expected })
+        Ok(Self { target, path, host: host.unwrap_or(own), expected, open: None })
     }
 
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
+        // Taken: a run that is given up leaves none behind.
+        if let Some(mut open) = self.open.take() {
+            // The server may close it whenever it is idle, also while the question is on its way (RFC 9112 section 9.5).
+            if let Ok(response) = open.ask(self.request(open.is_last())).await {
+                return self.judge(open, response).await;
+            }
+        }
         let stream = self.target.connect().await?;
-        self.run_over(stream).await
+        let (open, response) = self.ask_over(stream).await?;
+        self.judge(Box::new(open), response).await
     }
 
-    /// The run on a connection that is there.
+    /// The first run on a connection that is there.
     pub(super) async fn run_over<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<(), Failure> {
-        let response =
-            self.ask(stream).await.map_err(|cause| Failure::step("asking", self.target.name(), cause))?;
+        let (_, response) = self.ask_over(stream).await?;
+        self.verdict(&response)
+    }
+
+    async fn judge(
+        &mut self,
+        mut open: Box<Open<TcpStream>>,
+        response: Response<Incoming>,
+    ) -> Result<(), Failure> {
+        let verdict = self.verdict(&response);
+        // A server that is not well may be so on this connection alone.
+        if verdict.is_ok() && open.has_answered(response.into_body()).await {
+            self.open = Some(open);
+        }
+        verdict
+    }
+
+    fn verdict(&self, response: &Response<Incoming>) -> Result<(), Failure> {
         let status = response.status().as_u16();
         if self.expected.contains(&status) {
             Ok(())
@@ -93,33 +128,86 @@ impl HttpProbe {
         }
     }
 
-    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn ask_over<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-    ) -> Result<Response<hyper::body::Incoming>, hyper::Error> {
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
-        let answer = sender.send_request(self.request());
-        tokio::pin!(answer, connection);
-        // Driven here, not in a task of its own: when the timeout drops this, nothing is left behind.
-        tokio::select! {
-            biased;
-            response = &mut answer => response,
-            ended = &mut connection => {
-                ended?;
-                answer.await
-            }
-        }
+    ) -> Result<(Open<S>, Response<Incoming>), Failure> {
+        let asking = async {
+            let mut open = Open::new(stream).await?;
+            let response = open.ask(self.request(open.is_last())).await?;
+            Ok((open, response))
+        };
+        asking.await.map_err(|cause: hyper::Error| Failure::step("asking", self.target.name(), cause))
     }
 
-    fn request(&self) -> Request<Empty<Bytes>> {
+    fn request(&self, last: bool) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.path.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         request
+    }
+}
+
+/// A connection. Driven by who asks, not in a task of its own: when the timeout drops a run, nothing is left behind.
+#[derive(Debug)]
+struct Open<S: AsyncRead + AsyncWrite> {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    connection: http1::Connection<TokioIo<S>, Empty<Bytes>>,
+    /// Runs that it is good for.
+    left: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
+    async fn new(stream: S) -> Result<Self, hyper::Error> {
+        let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await?;
+        Ok(Self { sender, connection, left: RUNS })
+    }
+
+    fn is_last(&self) -> bool {
+        self.left <= 1
+    }
+
+    async fn ask(&mut self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+        self.left = self.left.saturating_sub(1);
+        let answer = self.sender.send_request(request);
+        tokio::pin!(answer);
+        tokio::select! {
+            biased;
+            response = &mut answer => response,
+            ended = &mut self.connection => {
+                ended?;
+                answer.await
+            }
+        }
+    }
+
+    /// Whether all of the answer has come by now and another question can be asked. It is not waited for.
+    async fn has_answered(&mut self, mut body: Incoming) -> bool {
+        self.left > 0 && poll_fn(|context| Poll::Ready(self.takes_in(context, &mut body))).await
+    }
+
+    fn takes_in(&mut self, context: &mut Context<'_>, body: &mut Incoming) -> bool {
+        let mut ended = false;
+        for _ in 0..PIECES {
+            match Pin::new(&mut *body).poll_frame(context) {
+                Poll::Ready(Some(Err(_))) => return false,
+                Poll::Ready(None) => ended = true,
+                Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            }
+            if Pin::new(&mut self.connection).poll(context).is_ready() {
+                return false;
+            }
+            if ended {
+                break;
+            }
+        }
+        ended && self.sender.is_ready()
     }
 }

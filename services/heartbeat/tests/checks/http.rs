@@ -8,12 +8,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use understudy_heartbeat::checks::{CheckConfig, CheckKind};
 
-use crate::{Single, check, hasty, verdict};
+use crate::{Single, check, eventually, hasty, verdict};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
 enum Behaviour {
+    /// Closes after it.
     Answer(&'static str),
+    /// Waits for the next request on the same connection.
+    Keep(&'static str),
     /// Reads the request and never answers.
     Hang,
     /// Closes without an answer.
@@ -27,6 +30,8 @@ struct Server {
     behaviour: Arc<Mutex<Behaviour>>,
     /// The last request's head.
     request: Arc<Mutex<String>>,
+    /// How many requests each connection brought, oldest first.
+    requests: Arc<Mutex<Vec<u32>>>,
     task: JoinHandle<()>,
 }
 
@@ -42,15 +47,23 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let behaviour = Arc::new(Mutex::new(behaviour));
         let request = Arc::new(Mutex::new(String::new()));
-        let (seen, wanted) = (Arc::clone(&request), Arc::clone(&behaviour));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (seen, wanted, count) = (Arc::clone(&request), Arc::clone(&behaviour), Arc::clone(&requests));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let now = *wanted.lock().unwrap();
-                tokio::spawn(serve(stream, now, Arc::clone(&seen)));
+                let connection = count.lock().unwrap().len();
+                count.lock().unwrap().push(0);
+                let (wanted, seen, count) = (Arc::clone(&wanted), Arc::clone(&seen), Arc::clone(&count));
+                let served = move |head| {
+                    count.lock().unwrap()[connection] += 1;
+                    *seen.lock().unwrap() = head;
+                    *wanted.lock().unwrap()
+                };
+                tokio::spawn(serve(stream, served));
             }
         });
-        Self { address, behaviour, request, task }
+        Self { address, behaviour, request, requests, task }
     }
 
     fn becomes(&self, behaviour: Behaviour) {
@@ -62,23 +75,30 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: tokio::net::TcpStream, behaviour: Behaviour, seen: Arc<Mutex<String>>) {
-    let mut head = vec![0; 4_096];
-    let length = stream.read(&mut head).await.unwrap_or(0);
-    head.truncate(length);
-    *seen.lock().unwrap() = String::from_utf8(head).unwrap();
-    match behaviour {
-        Behaviour::Answer(text) => drop(stream.write_all(text.as_bytes()).await),
-        Behaviour::Hang => drop(stream.read(&mut [0]).await),
-        Behaviour::Close => {}
-        Behaviour::Flood => {
-            drop(stream.write_all(b"HTTP/1.1 200 OK\r\n").await);
-            while stream.write_all(b"x-more: and more and more and more\r\n").await.is_ok() {}
+async fn serve(mut stream: tokio::net::TcpStream, served: impl Fn(String) -> Behaviour) {
+    loop {
+        let mut head = vec![0; 4_096];
+        let length = stream.read(&mut head).await.unwrap_or(0);
+        if length == 0 {
+            return;
+        }
+        head.truncate(length);
+        match served(String::from_utf8(head).unwrap()) {
+            Behaviour::Keep(text) => drop(stream.write_all(text.as_bytes()).await),
+            Behaviour::Answer(text) => return drop(stream.write_all(text.as_bytes()).await),
+            Behaviour::Hang => return drop(stream.read(&mut [0]).await),
+            Behaviour::Close => return,
+            Behaviour::Flood => {
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\n").await);
+                while stream.write_all(b"x-more: and more and more and more\r\n").await.is_ok() {}
+                return;
+            }
         }
     }
 }
 
-const OK: Behaviour = Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK: Behaviour = Behaviour::Answer(YES);
 
 fn http(server: &Server) -> CheckConfig {
     check("http", CheckKind::Http { url: server.url(), expect_status: CheckKind::DEFAULT_STATUS, host: None })
@@ -97,7 +117,7 @@ async fn asks_for_path_and_query_with_the_host_of_the_url() {
     let request = server.request.lock().unwrap().to_lowercase();
     assert!(request.starts_with("get /health?deep=1 http/1.1\r\n"), "{request}");
     assert!(request.contains(&format!("\r\nhost: {}\r\n", server.address)), "{request}");
-    assert!(request.contains("\r\nconnection: close\r\n"), "{request}");
+    assert!(!request.contains("\r\nconnection:"), "{request}");
 }
 
 #[tokio::test]
@@ -158,4 +178,61 @@ async fn a_workload_that_hangs_goes_down_and_comes_back() {
     assert_eq!(single.down().await, "no answer within 300ms");
     server.becomes(OK);
     assert!(single.up().await.latency.unwrap() < std::time::Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn ten_runs_share_a_connection_and_the_last_one_says_so() {
+    let server = Server::start(Behaviour::Keep(YES)).await;
+    let mut single = Single::start(check("http", http(&server).kind));
+    single.up().await;
+    let requests = || server.requests.lock().unwrap().clone();
+    let first = eventually("a third connection", || Some(requests()).filter(|all| all.len() == 3)).await;
+    assert_eq!(first[..2], [10, 10]);
+    assert!(!single.report.has_changed().unwrap(), "a run failed");
+}
+
+/// It may do so at any time.
+#[tokio::test]
+async fn a_server_that_closes_an_idle_connection_is_well() {
+    let server = Server::start(OK).await;
+    let mut single = Single::start(check("http", http(&server).kind));
+    single.up().await;
+    let requests = || server.requests.lock().unwrap().clone();
+    eventually("many connections", || (requests().len() >= 10).then_some(())).await;
+    assert!(requests().iter().all(|count| *count <= 1));
+    assert!(!single.report.has_changed().unwrap(), "a run failed");
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_goes_on_is_not_used_again() {
+    let server = Server::start(Behaviour::Keep("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")).await;
+    let mut single = Single::start(check("http", http(&server).kind));
+    single.up().await;
+    let requests = || server.requests.lock().unwrap().clone();
+    eventually("many connections", || (requests().len() >= 10).then_some(())).await;
+    assert!(requests().iter().all(|count| *count <= 1));
+    assert!(!single.report.has_changed().unwrap(), "a run failed");
+}
+
+#[tokio::test]
+async fn a_server_that_only_serves_its_old_connections_goes_down() {
+    let server = Server::start(Behaviour::Keep(YES)).await;
+    let mut single = Single::start(check("http", http(&server).kind));
+    single.up().await;
+    // It closes the listener; the connections are tasks of their own.
+    server.task.abort();
+    let reason = single.down().await.replace(&server.address.to_string(), "SERVER");
+    assert!(reason.starts_with("connecting to SERVER: "), "{reason}");
+}
+
+/// The connection that was there before it hung is no better.
+#[tokio::test]
+async fn a_workload_that_hangs_on_an_old_connection_goes_down_and_comes_back() {
+    let server = Server::start(Behaviour::Keep(YES)).await;
+    let mut single = Single::start(hasty(http(&server).kind));
+    single.up().await;
+    server.becomes(Behaviour::Hang);
+    assert_eq!(single.down().await, "no answer within 300ms");
+    server.becomes(Behaviour::Keep(YES));
+    single.up().await;
 }
