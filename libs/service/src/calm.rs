@@ -4,8 +4,10 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     os::{fd::AsFd as _, unix::net::UnixStream},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -75,16 +77,35 @@ pub async fn gather(interval: Duration) {
     }
 }
 
-/// Lets the other tasks of this thread go as far as they can, such as those that send what was just put into a queue.
+/// Lets the other tasks of this thread go as far as they can, such as those that send what was just put into a queue, or
+/// that take in what the kernel has by now.
 pub async fn others() {
-    for _ in 0..HOPS {
-        tokio::task::yield_now().await;
-    }
+    hop().await;
+    // Asks the kernel, once.
+    tokio::task::yield_now().await;
+    hop().await;
+}
+
+/// Waits until every other task that can go on has done so, one message further each time.
+async fn hop() {
+    let mut hops = 0;
+    poll_fn(|context| {
+        if hops == HOPS {
+            return Poll::Ready(());
+        }
+        hops += 1;
+        // At the end of the queue. The runtime's own way to yield asks the kernel each time.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -110,6 +131,23 @@ mod tests {
         allow(true, INTERVAL, None).await;
         allow(false, INTERVAL, None).await;
         assert!(!naps(), "no longer allowed");
+    }
+
+    /// A message that passes from task to task, and comes from the kernel in the first place.
+    #[tokio::test]
+    async fn others_go_as_far_as_they_can() {
+        let (mut peer, own) = tokio::net::UnixStream::pair().unwrap();
+        let (first, mut between) = tokio::sync::mpsc::channel(1);
+        let (last, mut end) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut own = own;
+            first.send(own.read_u8().await.unwrap()).await.unwrap();
+        });
+        tokio::spawn(async move { last.send(between.recv().await.unwrap()).await.unwrap() });
+        others().await;
+        peer.write_u8(7).await.unwrap();
+        others().await;
+        assert_eq!(end.try_recv(), Ok(7));
     }
 
     #[tokio::test]
