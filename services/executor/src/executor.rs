@@ -106,6 +106,8 @@ pub struct Executor {
     /// Slots that serve, and that are open, where the group is scaled.
     pub(crate) size: Option<(u32, u32)>,
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
+    /// Newcomers heard so far.
+    greeted: u64,
     cooldown: Option<(BootTime, String)>,
     leaving: bool,
     pushed: Option<v1::ExecutorState>,
@@ -167,6 +169,7 @@ impl Executor {
             asked: VecDeque::new(),
             size: None,
             sightings: BTreeMap::new(),
+            greeted: 0,
             cooldown: None,
             leaving: false,
             pushed: None,
@@ -279,6 +282,10 @@ impl Executor {
         }
         let now = clock::now();
         self.take_sightings(now, &heartbeat);
+        if self.peers.is_newcomer(now, &heartbeat) {
+            // It knows of nobody, and could be a holder before it hears of this node by itself.
+            self.greeted += 1;
+        }
         self.peers.heard(now, heartbeat);
     }
 
@@ -371,6 +378,7 @@ impl Executor {
             starting: self.tenures.values().any(Tenure::starting),
             guards: self.guards.clone(),
             leaving: self.has_left(),
+            greeted: self.greeted,
         }
     }
 

@@ -14,7 +14,7 @@ use understudy_wire::{BootTime, Claim, Epoch, Health, Heartbeat, NodeId, Slot, S
 const MAX_PEERS: usize = 4_096;
 /// A member whose heartbeats a detector has missed for longer has fallen. Shorter silence may be a pause of its host.
 const FALLEN: Duration = Duration::from_secs(1);
-/// Members tell of themselves when something changes and four times a second. Who missed ten of these is not there.
+/// Members tell of themselves when something changes and once a second. Who missed two and a half of these is not there.
 const PRESENT: Duration = Duration::from_millis(2_500);
 
 /// What a member told last.
@@ -162,6 +162,13 @@ impl Peers {
             peer.able_since = None;
         }
         self.maintenance = nodes;
+    }
+
+    /// Whether this heartbeat is the first of an executor that came, or came back.
+    pub fn is_newcomer(&self, now: BootTime, heartbeat: &Heartbeat) -> bool {
+        let known = self.members.get(&heartbeat.node).filter(|peer| peer.is_present(now));
+        let bidder = heartbeat.bidder();
+        bidder.is_some() && known.is_none_or(|peer| peer.heartbeat.bidder() != bidder)
     }
 
     /// A member told of itself.

@@ -274,3 +274,25 @@ fn the_least_preferred_holder_gives_way() {
     hear(&mut peers, &able("a", 100), 6_000, 12_000);
     assert_eq!(choice(&peers, 12_000).as_deref(), Some("a"));
 }
+
+#[test]
+fn an_executor_that_came_or_came_back_is_a_newcomer_once() {
+    let mut peers = peers();
+    let one = able("a", 100);
+    let other = Heartbeat { incarnation: Incarnation::new(2), ..one.clone() };
+    let none = Heartbeat { incarnation: None, ..one.clone() };
+    let mut comes = |ms, heartbeat: &Heartbeat| {
+        let newcomer = peers.is_newcomer(at(ms), heartbeat);
+        peers.heard(at(ms), heartbeat.clone());
+        newcomer
+    };
+    assert!(comes(0, &one));
+    assert!(!comes(1_000, &one));
+    assert!(comes(2_000, &other), "restarted");
+    assert!(!comes(3_000, &none), "nobody is there that could hear");
+    assert!(comes(4_000, &other));
+    assert!(!comes(5_000, &other));
+    assert!(comes(8_000, &other), "it was not heard for three seconds");
+    peers.silent(at(8_500), &node("a"), at(8_200), &[]);
+    assert!(peers.is_newcomer(at(9_000), &other), "detectors had lost it");
+}

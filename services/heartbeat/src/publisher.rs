@@ -21,9 +21,9 @@ use crate::{
     witness::Witness,
 };
 
-/// The other members hear of this node when something changed and this often. They hold nothing against one that they
-/// missed: a silent node is told by the detectors. But who comes back must soon know who holds what, for its record.
-const TELL_MEMBERS: Duration = Duration::from_millis(250);
+/// The other members hear of this node when something changed, such as that one of them came, and this often. They hold
+/// nothing against one that they missed: a silent node is told by the detectors.
+const TELL_MEMBERS: Duration = Duration::from_secs(1);
 
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
