@@ -187,12 +187,12 @@ impl NodeLink for Attach {
         &self,
         request: Request<Streaming<ExecutorState>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let socket = request.extensions().get().cloned();
+        let Some(socket) = request.extensions().get::<Arc<UnixStream>>() else {
+            return Err(Status::internal("the request came over no socket"));
+        };
         let took_place = self.attached.send_if_modified(|attached| {
             let free = attached.is_none();
-            if free {
-                attached.clone_from(&socket);
-            }
+            attached.get_or_insert_with(|| Arc::clone(socket));
             free
         });
         if !took_place {
