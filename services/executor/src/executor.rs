@@ -107,7 +107,7 @@ pub struct Executor {
     pub(crate) size: Option<(u32, u32)>,
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
     /// Newcomers heard so far.
-    greeted: u64,
+    pub(crate) greeted: u64,
     cooldown: Option<(BootTime, String)>,
     leaving: bool,
     pushed: Option<v1::ExecutorState>,

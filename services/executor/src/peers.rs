@@ -224,12 +224,13 @@ impl Peers {
         peer.claimed_elsewhere(claims, since);
     }
 
-    /// A detector hears `node` again.
-    pub fn back(&mut self, now: BootTime, node: &NodeId) {
-        if let Some(peer) = self.members.get_mut(node) {
-            peer.back(now);
-            peer.suspected_at = None;
-        }
+    /// A detector hears `node` again. Whether it was silent.
+    pub fn back(&mut self, now: BootTime, node: &NodeId) -> bool {
+        let Some(peer) = self.members.get_mut(node) else { return false };
+        let was_silent = peer.silent_since.is_some();
+        peer.back(now);
+        peer.suspected_at = None;
+        was_silent
     }
 
     /// All members ever heard.

@@ -295,4 +295,6 @@ fn an_executor_that_came_or_came_back_is_a_newcomer_once() {
     assert!(comes(8_000, &other), "it was not heard for three seconds");
     peers.silent(at(8_500), &node("a"), at(8_200), &[]);
     assert!(peers.is_newcomer(at(9_000), &other), "detectors had lost it");
+    assert!(peers.back(at(9_100), &node("a")), "it must be told of the others");
+    assert!(!peers.back(at(9_200), &node("a")), "once");
 }

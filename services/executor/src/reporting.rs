@@ -30,7 +30,10 @@ impl Executor {
                 self.peers.silent(now, &node, now.before(silent), &claims.filter(ours).collect::<Vec<_>>());
             }
             v1::Judgement::Alive | v1::Judgement::Unhealthy | v1::Judgement::Unspecified => {
-                self.peers.back(now, &node);
+                if self.peers.back(now, &node) {
+                    // It has not heard of this node meanwhile.
+                    self.greeted += 1;
+                }
             }
         }
     }

@@ -24,6 +24,10 @@ use crate::{
 /// The other members hear of this node when something changed, such as that one of them came, and this often. They hold
 /// nothing against one that they missed: a silent node is told by the detectors.
 const TELL_MEMBERS: Duration = Duration::from_secs(1);
+/// This often for as long after a change: who comes back may be heard before it hears, and could take over before a second
+/// has gone; its record must name the holder before.
+const TELL_OFTEN: Duration = Duration::from_millis(250);
+const LIVELY: Duration = Duration::from_secs(10);
 
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
@@ -65,6 +69,8 @@ pub struct Publisher {
     begin: BootTime,
     /// Until then something is under way that a millisecond would slow down.
     busy_until: BootTime,
+    /// Until then the other members are told more often.
+    lively_until: BootTime,
     announced: BTreeMap<u32, u64>,
     /// What the other members were told last, without what each heartbeat has of its own, and when.
     told: Option<(Heartbeat, BootTime)>,
@@ -97,6 +103,7 @@ impl Publisher {
             changed: false,
             begin,
             busy_until: now,
+            lively_until: now,
             announced: BTreeMap::new(),
             told: None,
         }
@@ -128,6 +135,7 @@ impl Publisher {
     fn news(&mut self, now: BootTime) {
         self.changed = true;
         self.busy_until = now.after(self.settings.interval);
+        self.lively_until = now.after(LIVELY);
     }
 
     /// Where the executor will speak next.
@@ -235,8 +243,9 @@ impl Publisher {
         let now = heartbeat.sent_at;
         // Details change with the load, too; what others must know of them comes with what `changed` stands for.
         let gist = Heartbeat { seq: 0, sent_at: BootTime(0), details: Vec::new(), ..heartbeat.clone() };
+        let pause = if now < self.lively_until { TELL_OFTEN } else { TELL_MEMBERS };
         let news = self.changed
-            || self.told.as_ref().is_none_or(|(told, at)| *told != gist || now.since(*at) >= TELL_MEMBERS);
+            || self.told.as_ref().is_none_or(|(told, at)| *told != gist || now.since(*at) >= pause);
         if news {
             self.told = Some((gist, now));
         }
