@@ -162,7 +162,7 @@ fn after_silence(silence: u64, found: impl Fn(&mut Peers, BootTime)) -> Peers {
 
 #[test]
 fn long_silence_is_a_fall_and_a_pause_is_none() {
-    let judged = |peers: &mut Peers, now| peers.back(now, &node("a"));
+    let judged = |peers: &mut Peers, now| assert!(peers.back(now, &node("a")));
     let told = |peers: &mut Peers, now| peers.heard(now, able("a", 100));
     for (silence, flaps) in [(900, false), (1_100, true)] {
         assert_eq!(choice(&after_silence(silence, judged), 36_000).is_none(), flaps, "{silence} ms, judged");
