@@ -2,7 +2,7 @@
 //!
 //! Every call comes from the executor's one loop, so nothing is opened after it was shut for a later tenure.
 
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
@@ -65,7 +65,7 @@ impl Network {
                 leftovers.push(*vip);
             }
         }
-        let announcer = Announcer::open(interface)?;
+        let announcer = Announcer::open(interface).map_err(refused)?;
         let (sightings, watcher) = neighbours::watch(interface, vips.to_vec())?;
         let interface = interface.to_owned();
         Ok((Self { interface, gate, addresses, announcer, watcher, link }, sightings, leftovers))
@@ -167,5 +167,16 @@ impl Network {
         if let Err(error) = self.watcher.solicit(vip) {
             tracing::debug!(cause = &error as &dyn std::error::Error, "asking for a neighbour");
         }
+    }
+}
+
+/// Who may not announce would take over and tell nobody where the address is: starting it again does not help.
+fn refused(error: AnnounceError) -> anyhow::Error {
+    match &error {
+        AnnounceError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            let cause = anyhow::Error::new(error);
+            Hopeless(format!("{cause:#}; grant CAP_NET_RAW")).into()
+        }
+        _ => error.into(),
     }
 }

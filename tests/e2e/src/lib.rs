@@ -167,6 +167,17 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits until `node` is the one ready standby of the group.
+    ///
+    /// # Errors
+    /// When it is not within the deadline.
+    pub fn wait_only_standby(&self, node: &str) -> Result<()> {
+        self.deployment.wait_status(&format!("{node} is the only ready standby"), |status| {
+            let ready = status["groups"][0]["ready_standbys"].as_array()?;
+            (ready.len() == 1 && ready[0] == node).then_some(())
+        })
+    }
+
     /// The name resolves to the VIP, and the zone holds an epoch of at least `epoch` for the slot; returns it.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::clock::Moment;
 use crate::http::fetch;
 use crate::net::Host;
-use crate::probe::realtime;
+use crate::probe::realtime_below_services;
 use crate::process::{Launch, Process};
 use crate::tools::binary;
 
@@ -86,7 +86,7 @@ pub fn run(name: &str, port: u16) -> Result<()> {
     std::thread::Builder::new().name("echo".to_owned()).spawn(move || {
         // The instrument's far end: how late the scheduler is must not show as a gap. Where it is not
         // permitted the echo is merely less exact.
-        let _ = realtime();
+        let _ = realtime_below_services();
         echo.answer_datagrams(&datagrams);
     })?;
     let modes = Arc::clone(&workload);

@@ -1,15 +1,16 @@
-//! Row 22: a client that could hear nothing when the address moved.
+//! Row 22: a client that could hear nothing when the address moved; and one that hears of no address at all, since a
+//! router stands between.
 //!
 //! Elsewhere a lost announcement is never repeated: traffic arrives after minutes, or once somebody sends one by hand.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use understudy_e2e::{SOON, Stage};
+use understudy_e2e::{LEASE_AND_A_BIT, SOON, Stage};
 use understudy_lab::{
     Moment, Probe, Traffic,
-    deployment::{VIP, VIP6},
+    deployment::{PORT, VIP, VIP6},
     wait_until,
 };
 
@@ -65,5 +66,34 @@ fn row_22_client_that_missed_the_announcements() -> Result<()> {
         stage.note(&fault, took.as_secs_f64() * 1e3, 0.0, Some(REACHED));
     }
     ensure!(six.finish().two_answering_at().is_empty(), "two nodes answered for the IPv6 VIP");
+    stage.end()
+}
+
+/// A client of another subnet, behind a router that hangs on the same switch as the nodes.
+fn beyond_a_router(stage: &Stage) -> Result<Probe> {
+    let deployment = &stage.deployment;
+    let router = deployment.network.host_numbered("router", 6)?;
+    let far = deployment.network.host("far", "10.78.0.5/24", "fd78::5/64")?;
+    router.run("ip", ["address", "add", "10.78.0.1/24", "dev", "eth0"])?;
+    // Both subnets are on one wire here: a redirect would tell the client and the nodes to do without the router.
+    let settings = ["net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0"];
+    router.run("sysctl", [["-q", "-w", "net.ipv4.ip_forward=1"].as_slice(), &settings].concat())?;
+    far.run("ip", ["route", "add", "10.77.0.0/24", "via", "10.78.0.1"])?;
+    for node in &deployment.nodes {
+        node.host.run("ip", ["route", "add", "10.78.0.0/24", "via", &router.ipv4().to_string()])?;
+    }
+    let hosts: Vec<_> = deployment.nodes.iter().map(|node| &node.host).collect();
+    Probe::start(&deployment.network, &far, &hosts, SocketAddr::new(VIP.parse()?, PORT))
+}
+
+/// Elsewhere clients in another subnet wait for a quarter of a minute longer: their router learns late where the address is.
+#[test]
+fn client_in_another_subnet_is_served_as_soon() -> Result<()> {
+    let mut stage = Stage::set("another subnet")?;
+    stage.probe = beyond_a_router(&stage)?;
+    stage.probe.wait_served_by("web-a", SOON)?;
+    stage.fails_over("active cut off, client behind a router", "web-b", LEASE_AND_A_BIT, |deployment| {
+        deployment.network.isolate("web-a")
+    })?;
     stage.end()
 }

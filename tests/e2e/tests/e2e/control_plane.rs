@@ -89,6 +89,7 @@ fn row_09_two_detectors_stopped() -> Result<()> {
     stage.end()
 }
 
+/// Elsewhere two actives stay after hosts have come up at the same time, until somebody restarts one.
 #[test]
 fn row_10_everything_restarted_at_once() -> Result<()> {
     let stage = Stage::set("row 10")?;

@@ -37,6 +37,21 @@ fn row_01_all_processes_of_the_active_killed() -> Result<()> {
     killed(Stage::set("row 1")?)
 }
 
+/// Elsewhere a second recovery is refused for a while, since there was one just now.
+#[test]
+fn row_01_the_next_active_is_cut_off_as_soon_as_it_serves() -> Result<()> {
+    let stage = Stage::set("row 1")?;
+    for (active, heir) in [("web-a", "web-b"), ("web-b", "web-c")] {
+        stage.fails_over(
+            &format!("{active} cut off, one after the other"),
+            heir,
+            LEASE_AND_A_BIT,
+            |deployment| deployment.network.isolate(active),
+        )?;
+    }
+    stage.end()
+}
+
 /// Elsewhere an IPv6 address takes half a minute to move where the IPv4 address is there at once.
 #[test]
 fn row_17_active_cut_off_the_network() -> Result<()> {

@@ -69,3 +69,34 @@ fn row_14_one_way_loss_from_the_active() -> Result<()> {
 fn row_14_one_way_loss_to_the_active() -> Result<()> {
     cut_off("row 14", "one-way loss, detectors to active", false, true)
 }
+
+/// Elsewhere what one half-dead node says of the others makes healthy ones be thrown out.
+fn half_dead_standby(fault: &str, hears: bool) -> Result<()> {
+    let stage = Stage::set("half-dead standby")?;
+    let mut others = control_plane(&stage.deployment);
+    others.extend(["web-a", "web-c"].map(str::to_owned));
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let since = stage.probe.mark();
+    let (from, to) = if hears { (["web-b"].as_slice(), &*others) } else { (&*others, ["web-b"].as_slice()) };
+    stage.deployment.network.cut_traffic(from, to, &[Traffic::All])?;
+    stage.wait_only_standby("web-c")?;
+    stage.nothing_moves(fault, "web-a", since, WATCH)?;
+    let judged: Vec<_> = stage.events()?.into_iter().filter(|event| event["kind"] == "judged").collect();
+    ensure!(
+        judged.iter().any(|event| event["data"]["node"] == "web-b"),
+        "nobody has found web-b out: {judged:?}"
+    );
+    let healthy = judged.iter().all(|event| event["data"]["node"] == "web-b");
+    ensure!(healthy, "a healthy node was judged too: {judged:?}");
+    stage.end()
+}
+
+#[test]
+fn a_standby_that_hears_nobody_takes_nobody_with_it() -> Result<()> {
+    half_dead_standby("standby hears nobody", false)
+}
+
+#[test]
+fn a_standby_that_nobody_hears_takes_nobody_with_it() -> Result<()> {
+    half_dead_standby("nobody hears the standby", true)
+}

@@ -196,6 +196,26 @@ fn row_27_no_real_time_scheduling() -> Result<()> {
     stage.end()
 }
 
+/// Elsewhere who may not announce takes over all the same, and nobody is told where the address is.
+#[test]
+fn row_27_a_node_that_may_not_announce_is_not_chosen() -> Result<()> {
+    let stage = Stage::set("row 27")?;
+    let executor = &stage.deployment.node("web-b").executor;
+    let without = ["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"];
+    executor.restart_as(|launch| Ok(launch.through("setpriv", without)))?;
+    says(executor, &["opening an announcer on eth0", "Operation not permitted"])?;
+    let status = executor.wait_exit(SOON)?;
+    ensure!(status.code() == Some(69), "it ended with {status}");
+    stage.wait_only_standby("web-c")?;
+    stage.fails_over(
+        "active cut off, first in line may not announce",
+        "web-c",
+        LEASE_AND_A_BIT,
+        |deployment| deployment.network.isolate("web-a"),
+    )?;
+    stage.end()
+}
+
 /// Starts the executor of a node anew on a kernel without nftables, where no earlier run can have left a fence.
 fn without_nftables(stage: &Stage, node: &str) -> Result<()> {
     let node = stage.deployment.node(node);

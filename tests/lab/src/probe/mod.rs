@@ -41,8 +41,11 @@ const STOP_POLL: u16 = 20;
 const LOOKUP: Duration = Duration::from_millis(5);
 /// How long it waits for that answer.
 const LOOKUP_PATIENCE: Duration = Duration::from_millis(100);
-/// Above ordinary work, below the kernel's own real-time threads.
+/// Of a probe: above ordinary work and the services (10), below the kernel's own real-time threads.
 const PRIORITY: i32 = 20;
+/// Of what a node serves: above ordinary work, below the services. With one that went before them, the questions that
+/// had waited for the first announcement were all answered before the executor could send the second.
+const SERVED: i32 = 9;
 /// Above everything: the highest that Linux has.
 const HIGHEST: i32 = 99;
 
@@ -52,6 +55,14 @@ const HIGHEST: i32 = 99;
 /// When it is not permitted (CAP_SYS_NICE).
 pub(crate) fn realtime() -> Result<()> {
     schedule(libc::SCHED_RR, PRIORITY)
+}
+
+/// As [`realtime`] for what a node serves, which does not go before the node's own services.
+///
+/// # Errors
+/// When it is not permitted (CAP_SYS_NICE).
+pub(crate) fn realtime_below_services() -> Result<()> {
+    schedule(libc::SCHED_RR, SERVED)
 }
 
 /// Gives the calling thread the highest priority there is: what makes it late is not this machine's work.
