@@ -34,8 +34,8 @@ pub(crate) struct Figures {
     pub quorum_to_announcement_median_ms: f64,
     /// Takeovers looked at.
     pub takeovers: usize,
-    /// The same of the very first holder, which counts above too, ms: while everything starts, nobody knows its neighbours,
-    /// and what the lab's other hosts do with the first frame counts as the sender's time.
+    /// The same of the very first holder, which counts above too, ms: everything starts, and all that the client has asked
+    /// until then waits for its first frame.
     pub first_holder_ms: f64,
     /// Renewing the gate of an IPv4 and an IPv6 address, asked for to answered, p99, microseconds.
     pub gate_renewal_p99_us: f64,
