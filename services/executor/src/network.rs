@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use understudy_service::{Hopeless, clock};
 use understudy_vip::{
     address::{Addresses, Link},
-    announce::Announcer,
+    announce::{AnnounceError, Announcer},
     gate::{self, Gate, GateConfig, GateError, Guard},
     neighbours::{self, Sighting, Watcher},
 };
