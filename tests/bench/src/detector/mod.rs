@@ -5,7 +5,7 @@
 
 mod load;
 
-use std::{fmt::Write as _, net::Ipv4Addr, thread, time::Duration};
+use std::{cell::Cell, fmt::Write as _, net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,8 @@ struct Bed {
     host: Host,
     nats: NatsCluster,
     client: Host,
+    /// Heartbeats that never came.
+    lost: Cell<u64>,
     _network: Network,
 }
 
@@ -113,7 +115,12 @@ fn measure_count(nodes: usize) -> Result<Count> {
     let mut load = Load::connect(&bed.client, bed.nats.servers()[0].host(), CLUSTER, nodes, OTHERS)?;
     let rate = RATE * nodes as f64;
     load.join(RATE)?;
-    bed.drain(&load).context("while nodes join")?;
+    // Some were lost at the nodes' own rate: no rate from there on is one at which all are taken in.
+    let mut lost_at = f64::INFINITY;
+    if let Err(loss) = bed.drain(&load) {
+        println!("{nodes} nodes, while they join: {loss:#}");
+        lost_at = rate;
+    }
     load.send(rate, STEADY - TIMED)?;
     drop(load.take_latencies());
     let (before, begin) = (usage::processor_time(bed.detector.pid())?, Moment::now());
@@ -122,10 +129,13 @@ fn measure_count(nodes: usize) -> Result<Count> {
     let used = usage::processor_time(bed.detector.pid())? - before;
     let latencies = load.take_latencies();
     let full = usage::memory(bed.detector.pid())?.anonymous;
-    bed.drain(&load).with_context(|| format!("at {rate} heartbeats a second"))?;
+    if let Err(loss) = bed.drain(&load) {
+        println!("{nodes} nodes, at {rate} heartbeats a second: {loss:#}");
+        lost_at = rate;
+    }
     ensure!(!latencies.is_empty(), "no grant came: {}", bed.detector.log_text());
     let (mut most, mut cost) = (0.0, 0.0);
-    for offered in OFFERED {
+    for offered in OFFERED.into_iter().take_while(|offered| *offered < lost_at) {
         let Some((taken, used)) = bed.flood(&mut load, offered)? else { break };
         if taken > most {
             (most, cost) = (taken, used);
@@ -160,7 +170,7 @@ impl Bed {
             .environment("UNDERSTUDY_HTTP__LISTEN", host.socket(DETECTOR_PAGES).to_string())
             .spawn()?;
         usage::pin(nats.servers()[0].process().pid(), OTHERS)?;
-        let bed = Self { detector, host, nats, client, _network: network };
+        let bed = Self { detector, host, nats, client, lost: Cell::new(0), _network: network };
         bed.detector.wait_ready(UP, || {
             fetch(&bed.host, bed.host.socket(DETECTOR_PAGES), "/readyz", PATIENCE)
                 .is_ok_and(|page| page.status == 200)
@@ -172,29 +182,35 @@ impl Bed {
     /// Offers heartbeats for a while. Heartbeats taken in a second, until the last one was, and microseconds of
     /// processor time for each; `None` when some were lost.
     fn flood(&self, load: &mut Load, offered: f64) -> Result<Option<(f64, f64)>> {
-        self.drain(load)?;
-        let before = load.sent();
+        let (before, lost) = (load.sent(), self.lost.get());
         let (used, begin) = (usage::processor_time(self.detector.pid())?, Moment::now());
         load.send(offered, STEP)?;
         let all = self.drain(load);
         let span = Moment::now().since(begin).as_secs_f64();
         drop(load.take_latencies());
         let used = usage::processor_time(self.detector.pid())? - used;
-        let (sent, taken) = (load.sent() - before, self.taken_in()?.saturating_sub(before));
+        let sent = load.sent() - before;
+        let taken = sent - (self.lost.get() - lost);
         let (rate, cost) = (taken as f64 / span, used.as_secs_f64() * 1e6 / taken as f64);
         println!("offered {offered:.0}/s: {taken} of {sent} taken in, {rate:.0}/s, {cost:.2} us each");
         Ok(all.is_ok().then_some((rate, cost)))
     }
 
-    /// Waits until every heartbeat that was ever sent has been taken in; fails when some were lost.
+    /// Waits until every heartbeat that was sent since the last call has been taken in; fails when some were lost.
     fn drain(&self, load: &Load) -> Result<()> {
         let drained = wait_until("every heartbeat to be taken in", DRAIN, || {
-            self.taken_in().is_ok_and(|taken| taken == load.sent())
+            self.missing(load).is_ok_and(|missing| missing == 0)
         });
-        drained.with_context(|| {
-            let taken = self.taken_in().unwrap_or_default();
-            format!("{taken} of {} taken in; {}", load.sent(), self.losses().unwrap_or_default())
+        drained.or_else(|error| {
+            let missing = self.missing(load)?;
+            self.lost.set(self.lost.get() + missing);
+            Err(error.context(format!("{missing} of {} lost; {}", load.sent(), self.losses()?)))
         })
+    }
+
+    /// Heartbeats on their way, or lost since the last look at what was.
+    fn missing(&self, load: &Load) -> Result<u64> {
+        Ok(load.sent().saturating_sub(self.lost.get() + self.taken_in()?))
     }
 
     /// What the detector says that it lost, and where.
