@@ -210,7 +210,9 @@ impl Bed {
 
     /// Heartbeats on their way, or lost since the last look at what was.
     fn missing(&self, load: &Load) -> Result<u64> {
-        Ok(load.sent().saturating_sub(self.lost.get() + self.taken_in()?))
+        let accounted = self.lost.get() + self.taken_in()?;
+        // One that came late after all must not make up for another that is lost.
+        load.sent().checked_sub(accounted).context("heartbeats came that had counted as lost")
     }
 
     /// What the detector says that it lost, and where.
