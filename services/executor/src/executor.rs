@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    iter,
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -34,10 +35,11 @@ use crate::{
 /// After a takeover that failed the node is not ready for this long: the next candidate has its turn, and a broken
 /// hook is not run in a loop.
 const COOLDOWN: Duration = Duration::from_secs(10);
-/// Lifetimes of addresses are renewed this often while a slot is served.
-const RENEW_ADDRESSES: Duration = Duration::from_secs(1);
-/// The kernel is asked this often who is behind each VIP.
-const SOLICIT: Duration = Duration::from_secs(1);
+/// This often the lifetimes of addresses that serve are renewed, the interface is looked at, and the kernel is asked who is
+/// behind the other VIPs.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// So much earlier at most, for a turn that something else caused: to be woken for it alone costs more than it does.
+const EARLY: Duration = Duration::from_millis(200);
 
 /// Who this executor is; fixed for the life of the process.
 pub struct Settings {
@@ -115,8 +117,7 @@ pub struct Executor {
     guards: Vec<v1::Guard>,
     /// The witness waits for a tick.
     pub(crate) tick_asked: bool,
-    renew_due: BootTime,
-    solicit_due: BootTime,
+    upkeep_due: BootTime,
 }
 
 /// The parts an executor is put together from.
@@ -175,8 +176,7 @@ impl Executor {
             pushed: None,
             guards,
             tick_asked: false,
-            renew_due: now,
-            solicit_due: now,
+            upkeep_due: now,
         }
     }
 
@@ -295,34 +295,34 @@ impl Executor {
         let tenures = self.tenures.values().filter_map(Tenure::deadline);
         let announcing = self.tenures.values().flat_map(|tenure| &tenure.announcing);
         let announcements = announcing.map(|(_, announcing)| announcing.next_deadline());
-        let fixed = [self.renew_due, self.solicit_due];
-        let due = fixed.into_iter().chain(self.holder.next_deadline()).chain(releases).chain(tenures);
+        let due =
+            iter::once(self.upkeep_due).chain(self.holder.next_deadline()).chain(releases).chain(tenures);
         due.chain(announcements).min().expect("lifetimes are always due")
     }
 
-    /// Renews lifetimes, asks for neighbours.
+    /// Renews lifetimes, looks at the interface, asks for neighbours.
     async fn keep_up(&mut self) {
         let now = clock::now();
-        if now >= self.renew_due {
-            self.renew_due = now.after(RENEW_ADDRESSES);
-            for tenure in self.tenures.values().filter(|tenure| tenure.open) {
-                for vip in &tenure.vips {
-                    if let Err(error) = self.network.add(*vip, tenure.until).await {
-                        tracing::error!(%vip, cause = format!("{error:#}"), "renewing the lifetime of an address");
-                    }
+        // A heartbeat earlier is the last turn before it is due.
+        let early = if self.is_steady() { EARLY.min(self.settings.interval) } else { Duration::ZERO };
+        if now.after(early) < self.upkeep_due {
+            return;
+        }
+        self.upkeep_due = now.after(UPKEEP);
+        for tenure in self.tenures.values().filter(|tenure| tenure.open) {
+            for vip in &tenure.vips {
+                if let Err(error) = self.network.add(*vip, tenure.until).await {
+                    tracing::error!(%vip, cause = format!("{error:#}"), "renewing the lifetime of an address");
                 }
             }
         }
-        if now >= self.solicit_due {
-            self.solicit_due = now.after(SOLICIT);
-            self.network.look_at_link().await;
-            self.fail_back();
-            let mine: BTreeSet<IpAddr> =
-                self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
-            for vip in self.settings.group.slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()) {
-                if !mine.contains(&vip) {
-                    self.network.solicit(vip);
-                }
+        self.network.look_at_link().await;
+        self.fail_back();
+        let mine: BTreeSet<IpAddr> =
+            self.tenures.values().flat_map(|tenure| &tenure.vips).map(|vip| vip.addr()).collect();
+        for vip in self.settings.group.slots.iter().flat_map(|slot| &slot.vips).map(|vip| vip.addr()) {
+            if !mine.contains(&vip) {
+                self.network.solicit(vip);
             }
         }
     }
