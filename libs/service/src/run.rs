@@ -180,9 +180,7 @@ fn runtime(threads: Threads, config: &Config, realtime: &Granted) -> std::io::Re
     let mut builder = match threads {
         Threads::One => {
             let mut builder = tokio::runtime::Builder::new_current_thread();
-            builder.on_thread_park(|| {
-                calm::nap();
-            });
+            builder.on_thread_park(calm::park);
             builder
         }
         Threads::Several => {

@@ -54,6 +54,7 @@ struct Asked {
 /// What the loop listens to.
 struct Inputs {
     seats: queue::Receiver<FromSeat>,
+    link: NodeLinkClient,
     publisher: mpsc::Receiver<PublisherEvent>,
     hooks: mpsc::Receiver<HookDone>,
     dns: Option<mpsc::Receiver<Outcome>>,
@@ -91,12 +92,13 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
     let options = NodeOptions { group: group.clone(), node, detectors, grants: true, echo, tls };
     let (sender, seats) = NodePaths::open(&nats, options).await?;
     let (link, state) = watch::channel(v1::ExecutorState::default());
-    let (_link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
+    let (link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
     let (hook_reports, hooks) = mpsc::channel(HOOKS);
     let (dns, outcomes) = updater(config.dns.as_ref())?.unzip();
     let scaled = settings.group.scaling.is_some();
     let inputs = Inputs {
         seats,
+        link: link_client,
         publisher,
         hooks,
         dns: outcomes,
@@ -132,6 +134,7 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
     let mut leave_by = None;
     while !executor.has_left() && leave_by.is_none_or(|by| clock::now() < by) {
         let deadline = executor.next_deadline();
+        calm::rest(executor.rest(inputs.link.socket()));
         let mut hasty = true;
         tokio::select! {
             biased;
@@ -167,6 +170,8 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 executor.set_size(sizes.as_ref().and_then(|sizes| sizes.values().next()));
             }
         }
+        // What a turn waits for must not wait.
+        calm::rest(None);
         // The publisher tells of its heartbeat and three seats answer it over two paths, all at once: one turn for all.
         if !hasty && executor.is_steady() {
             calm::gather(frame.config.lease.interval).await;
