@@ -104,7 +104,8 @@ pub(crate) fn park() {
 /// Until one of them can be read, or has ended: what each of them has. Whatever else ends it, such as a signal, is for the
 /// runtime to see.
 fn await_any<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>, limit: Duration) -> Vec<PollFlags> {
-    let mut watched: Vec<_> = descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+    let mut watched: Vec<_> =
+        descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
     let _ = ppoll(&mut watched, Some(limit.into()), None);
     watched.iter().map(|watched| watched.revents().unwrap_or(PollFlags::empty())).collect()
 }
@@ -234,7 +235,8 @@ mod tests {
         let mut alarm = runtime.block_on(async { clock::Alarm::new().unwrap() });
         let mut wait = |span| {
             let deadline = clock::now().after(span);
-            let _ = runtime.block_on(async { tokio::time::timeout(Duration::ZERO, alarm.reached(deadline)).await });
+            let _ = runtime
+                .block_on(async { tokio::time::timeout(Duration::ZERO, alarm.reached(deadline)).await });
         };
         may_rest();
         let (took, _) = rests();

@@ -13,13 +13,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use tokio::{
-    io::AsyncReadExt as _,
-    process::Command,
-    sync::watch,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, process::Command, sync::watch, task::JoinSet, time::timeout};
 use understudy_service::{
     clock::{self, Alarm},
     config::{SignalConfig, SignalSource},

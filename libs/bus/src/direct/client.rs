@@ -24,7 +24,9 @@ use understudy_wire::{
 };
 
 use super::{INBOUND_QUEUE, endpoint, outbox::Outbox};
-use crate::{Counters, Socket, Tls, backoff::Backoff, causes::causes, grpc::direct_client, queue, quiet::Quiet};
+use crate::{
+    Counters, Socket, Tls, backoff::Backoff, causes::causes, grpc::direct_client, queue, quiet::Quiet,
+};
 
 /// For one attempt, name lookup included: a detector that needs longer is no use for a lease of 300 ms.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
