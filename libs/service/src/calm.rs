@@ -82,23 +82,43 @@ pub fn rest(rest: Option<Rest>) {
 
 /// Called whenever the thread has nothing left to do.
 pub(crate) fn park() {
-    if nap() {
-        return;
+    if !nap() {
+        rest_now();
     }
+}
+
+/// What ended a rest.
+#[derive(Debug, PartialEq, Eq)]
+enum Woken {
+    /// It could not begin: not allowed, or a task is at work.
+    Awake,
+    /// [`LONGEST_REST`] was over.
+    Over,
+    /// An alarm, or somebody who cannot wait.
+    Up,
+    /// The first message of a burst, and the rest has had the time to come.
+    Gathered,
+}
+
+fn rest_now() -> Woken {
     REST.with_borrow(|rest| {
-        if let (Some(rest), Some(timers)) = (rest, clock::idle()) {
-            let timers = timers.iter().map(|timer| timer.as_fd());
-            let hasty = timers.chain(rest.hasty.iter().map(|socket| socket.as_fd()));
-            let first = rest.first.iter().map(|socket| socket.as_fd());
-            let came = await_any(first.chain(hasty), LONGEST_REST);
-            let hurry = came.iter().skip(usize::from(rest.first.is_some())).any(|events| !events.is_empty());
-            // One that has ended says so, too.
-            if !hurry && rest.first.is_some() && came.first() == Some(&PollFlags::POLLIN) {
-                sleep(length(rest.interval));
-                GATHERED.set(true);
-            }
+        let (Some(rest), Some(timers)) = (rest, clock::idle()) else { return Woken::Awake };
+        let timers = timers.iter().map(|timer| timer.as_fd());
+        let hasty = timers.chain(rest.hasty.iter().map(|socket| socket.as_fd()));
+        let first = rest.first.iter().map(|socket| socket.as_fd());
+        let came = await_any(first.chain(hasty), LONGEST_REST);
+        let (first, hasty) = came.split_at(usize::from(rest.first.is_some()));
+        if came.iter().all(|events| events.is_empty()) {
+            return Woken::Over;
         }
-    });
+        // One that has ended says so, too.
+        if first != [PollFlags::POLLIN] || hasty.iter().any(|events| !events.is_empty()) {
+            return Woken::Up;
+        }
+        sleep(length(rest.interval));
+        GATHERED.set(true);
+        Woken::Gathered
+    })
 }
 
 /// Until one of them can be read, or has ended: what each of them has. Whatever else ends it, such as a signal, is for the
@@ -226,11 +246,6 @@ mod tests {
             let (hasty, first) = (vec![Arc::clone(&hasty)], Some(Arc::clone(&own)));
             rest(Some(Rest { hasty, first, interval: INTERVAL }));
         };
-        let rests = || {
-            let begun = Instant::now();
-            park();
-            (begun.elapsed(), GATHERED.take())
-        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut alarm = runtime.block_on(async { clock::Alarm::new().unwrap() });
         let mut wait = |span| {
@@ -239,27 +254,26 @@ mod tests {
                 .block_on(async { tokio::time::timeout(Duration::ZERO, alarm.reached(deadline)).await });
         };
         may_rest();
-        let (took, _) = rests();
-        assert!(took < LONGEST_REST, "its task is at work");
+        assert_eq!(rest_now(), Woken::Awake, "its task is at work");
         wait(INTERVAL);
-        let (took, gathered) = rests();
-        assert!(took >= LONGEST_REST && !gathered, "whoever asks for a page is heard then");
+        let begun = Instant::now();
+        assert_eq!(rest_now(), Woken::Over, "whoever asks for a page is heard then");
+        assert!(begun.elapsed() >= LONGEST_REST);
         wait(LONGEST_REST / 10);
-        let (took, gathered) = rests();
-        assert!(took >= LONGEST_REST / 20 && took < LONGEST_REST && !gathered, "the alarm");
+        assert_eq!(rest_now(), Woken::Up, "the alarm");
         wait(INTERVAL);
         (&beat).write_all(b"x").unwrap();
-        let (took, gathered) = rests();
-        assert!(took >= LONGEST && took < LONGEST_REST && gathered, "the first of a burst");
+        let begun = Instant::now();
+        assert_eq!(rest_now(), Woken::Gathered, "the first of a burst");
+        assert!(begun.elapsed() >= LONGEST && GATHERED.take());
         (&peer).write_all(b"x").unwrap();
-        assert!(!rests().1, "no nap before what is in haste");
+        assert_eq!(rest_now(), Woken::Up, "no nap before what is in haste");
         rest(None);
-        assert!(rests().0 < LONGEST_REST, "not allowed");
+        assert_eq!(rest_now(), Woken::Awake, "not allowed");
         let (other, ended) = UnixStream::pair().unwrap();
         drop(other);
         rest(Some(Rest { hasty: Vec::new(), first: Some(Arc::new(ended)), interval: INTERVAL }));
-        let (took, gathered) = rests();
-        assert!(took < LONGEST_REST && !gathered, "its end cannot wait");
+        assert_eq!(rest_now(), Woken::Up, "its end cannot wait");
     }
 
     #[tokio::test]
