@@ -41,6 +41,7 @@ thread_local! {
     static UNTIL: RefCell<Option<Arc<UnixStream>>> = const { RefCell::new(None) };
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
     static REST: RefCell<Option<Rest>> = const { RefCell::new(None) };
+    static BUSY: Cell<usize> = const { Cell::new(0) };
     /// A rest has ended with a nap for the whole burst.
     static GATHERED: Cell<bool> = const { Cell::new(false) };
 }
@@ -80,6 +81,22 @@ pub fn rest(rest: Option<Rest>) {
     REST.set(rest);
 }
 
+/// Something goes back and forth over NATS for which somebody waits: as long as it lives the thread does not rest.
+#[derive(Debug)]
+pub struct Busy(());
+
+/// For a service on one thread.
+pub fn busy() -> Busy {
+    BUSY.set(BUSY.get() + 1);
+    Busy(())
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(BUSY.get().saturating_sub(1));
+    }
+}
+
 /// Called whenever the thread has nothing left to do.
 pub(crate) fn park() {
     if !nap() {
@@ -102,7 +119,8 @@ enum Woken {
 
 fn rest_now() -> Woken {
     REST.with_borrow(|rest| {
-        let (Some(rest), Some(timers)) = (rest, clock::idle()) else { return Woken::Awake };
+        let idle = clock::idle().filter(|_| BUSY.get() == 0);
+        let (Some(rest), Some(timers)) = (rest, idle) else { return Woken::Awake };
         let timers = timers.iter().map(|timer| timer.as_fd());
         let hasty = timers.chain(rest.hasty.iter().map(|socket| socket.as_fd()));
         let first = rest.first.iter().map(|socket| socket.as_fd());
@@ -259,6 +277,10 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(rest_now(), Woken::Over, "whoever asks for a page is heard then");
         assert!(begun.elapsed() >= LONGEST_REST);
+        let (one, other) = (busy(), busy());
+        drop(one);
+        assert_eq!(rest_now(), Woken::Awake, "somebody waits for an answer");
+        drop(other);
         wait(LONGEST_REST / 10);
         assert_eq!(rest_now(), Woken::Up, "the alarm");
         wait(INTERVAL);

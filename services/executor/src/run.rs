@@ -202,6 +202,7 @@ fn switchovers(nats: &Nats, mut requests: Subscription<v1::SwitchoverRequest>) -
     let store = Store::open(nats);
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
+            let _busy = calm::busy();
             let out = match timeout(MAINTENANCE_READ, store.maintenance()).await {
                 Ok(Ok(out)) => out,
                 // The notices have to do: without JetStream nobody can put a node into maintenance either.
