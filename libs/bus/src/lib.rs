@@ -30,9 +30,6 @@ pub use permissions::Permissions;
 pub use store::Store;
 pub use tls::Tls;
 
-/// A socket to wait for what comes over it, which whoever reads it keeps to itself.
-pub type Socket = std::sync::Arc<dyn std::os::fd::AsFd + Send + Sync>;
-
 /// Generated gRPC clients and servers; their messages are those of `understudy_wire::v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 pub mod grpc {

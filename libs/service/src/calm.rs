@@ -1,26 +1,17 @@
 //! Few wake-ups. To be woken costs a small process more than what it then does, and most of what a node waits for comes
 //! in bursts: three detectors answer one heartbeat within a millisecond. So a thread with nothing urgent to do naps once,
 //! before it waits for the answers or when the first of them has come, and is woken once for the rest.
-//!
-//! What comes between two bursts is seldom in haste: where detectors are, what members see, pings. A thread that waits for
-//! the next heartbeat rests: it listens to those who may be in haste, and takes in all else with the burst.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd as _, unix::net::UnixStream},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, ppoll};
-use understudy_bus::Socket;
-
-use crate::clock;
 
 /// What naps are to the heartbeat interval.
 const PART: u32 = 100;
@@ -31,8 +22,6 @@ const LONGEST: Duration = Duration::from_millis(1);
 const PATIENT: u32 = 3;
 /// A nap is followed by none for so many of its lengths: the rest of a burst is seldom worth another.
 const PAUSE: u32 = 10;
-/// Longest rest, where heartbeats are rarer: whoever asks for a page of the service may have to wait for so long.
-const LONGEST_REST: Duration = Duration::from_millis(100);
 /// Tasks that a message passes from its socket to a service's loop, or back, at most: connection, stream, paths, queue.
 const HOPS: usize = 4;
 
@@ -40,10 +29,6 @@ thread_local! {
     static ALLOWED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static UNTIL: RefCell<Option<Arc<UnixStream>>> = const { RefCell::new(None) };
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
-    static REST: RefCell<Option<Rest>> = const { RefCell::new(None) };
-    static BUSY: Cell<usize> = const { Cell::new(0) };
-    /// A rest has ended with a nap for the whole burst.
-    static GATHERED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread, which has just sent something and waits for the answers, may take a millisecond more to see them
@@ -64,108 +49,21 @@ fn length(interval: Duration) -> Duration {
     (interval / PART).min(LONGEST)
 }
 
-/// Who is listened to while a thread rests.
-pub struct Rest {
-    /// What comes here cannot wait.
-    pub hasty: Vec<Socket>,
-    /// The first message of the next burst comes here; it is [gathered](gather) with the rest of it.
-    pub first: Option<Socket>,
-    /// Between two bursts.
-    pub interval: Duration,
-}
-
-/// Whether this thread may rest from now on, until its loop says otherwise: while each task that lives by an
-/// [`Alarm`](clock::Alarm) waits for it, nothing is taken in until the first of them goes off, or something comes over one of
-/// these sockets, or [`LONGEST_REST`] has passed. For a service on one thread.
-pub fn rest(rest: Option<Rest>) {
-    REST.set(rest);
-}
-
-/// Something goes back and forth over NATS for which somebody waits: as long as it lives the thread does not rest.
-#[derive(Debug)]
-pub struct Busy(());
-
-/// For a service on one thread.
-pub fn busy() -> Busy {
-    BUSY.set(BUSY.get() + 1);
-    Busy(())
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        BUSY.set(BUSY.get().saturating_sub(1));
-    }
-}
-
-/// Called whenever the thread has nothing left to do.
-pub(crate) fn park() {
-    if !nap() {
-        rest_now();
-    }
-}
-
-/// What ended a rest.
-#[derive(Debug, PartialEq, Eq)]
-enum Woken {
-    /// It could not begin: not allowed, or a task is at work.
-    Awake,
-    /// [`LONGEST_REST`] was over.
-    Over,
-    /// An alarm, or somebody who cannot wait.
-    Up,
-    /// The first message of a burst, and the rest has had the time to come.
-    Gathered,
-}
-
-fn rest_now() -> Woken {
-    REST.with_borrow(|rest| {
-        let idle = clock::idle().filter(|_| BUSY.get() == 0);
-        let (Some(rest), Some(timers)) = (rest, idle) else { return Woken::Awake };
-        let timers = timers.iter().map(|timer| timer.as_fd());
-        let hasty = timers.chain(rest.hasty.iter().map(|socket| socket.as_fd()));
-        let first = rest.first.iter().map(|socket| socket.as_fd());
-        let came = await_any(first.chain(hasty), LONGEST_REST);
-        let (first, hasty) = came.split_at(usize::from(rest.first.is_some()));
-        if came.iter().all(|events| events.is_empty()) {
-            return Woken::Over;
-        }
-        // One that has ended says so, too.
-        if first != [PollFlags::POLLIN] || hasty.iter().any(|events| !events.is_empty()) {
-            return Woken::Up;
-        }
-        sleep(length(rest.interval));
-        GATHERED.set(true);
-        Woken::Gathered
-    })
-}
-
-/// Until one of them can be read, or has ended: what each of them has. Whatever else ends it, such as a signal, is for the
-/// runtime to see.
-fn await_any<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>, limit: Duration) -> Vec<PollFlags> {
-    let mut watched: Vec<_> =
-        descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
-    let _ = ppoll(&mut watched, Some(limit.into()), None);
-    watched.iter().map(|watched| watched.revents().unwrap_or(PollFlags::empty())).collect()
-}
-
-fn sleep(nap: Duration) {
-    std::thread::sleep(nap);
-    NEXT.set(Some(Instant::now() + nap * PAUSE));
-}
-
-/// Whether it napped.
-fn nap() -> bool {
+/// Called whenever the thread has nothing left to do. Whether it napped.
+pub(crate) fn nap() -> bool {
     let nap = ALLOWED.take();
     if nap.is_zero() || NEXT.get().is_some_and(|next| Instant::now() < next) {
         return false;
     }
     match UNTIL.take() {
         Some(socket) => {
-            await_any(std::iter::once(socket.as_fd()), nap);
-            NEXT.set(Some(Instant::now() + nap * PAUSE));
+            let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            // Whatever ends it early, a signal or the peer's end of the socket, is for the runtime to see.
+            let _ = ppoll(&mut watched, Some(nap.into()), None);
         }
-        None => sleep(nap),
+        None => std::thread::sleep(nap),
     }
+    NEXT.set(Some(Instant::now() + nap * PAUSE));
     true
 }
 
@@ -174,8 +72,7 @@ fn nap() -> bool {
 pub async fn gather(interval: Duration) {
     ALLOWED.set(length(interval));
     UNTIL.set(None);
-    if GATHERED.take() || nap() {
-        ALLOWED.set(Duration::ZERO);
+    if nap() {
         others().await;
     }
 }
@@ -251,51 +148,6 @@ mod tests {
         peer.write_u8(7).await.unwrap();
         others().await;
         assert_eq!(end.try_recv(), Ok(7));
-    }
-
-    /// Whoever rests is woken by an alarm, by what is in haste and by what ends, and by nothing else; the first message of a
-    /// burst is given the time for the rest of it.
-    #[test]
-    fn a_rest_ends_for_what_cannot_wait() {
-        let (beat, own) = UnixStream::pair().unwrap();
-        let (peer, hasty) = UnixStream::pair().unwrap();
-        let (own, hasty): (Socket, Socket) = (Arc::new(own), Arc::new(hasty));
-        let may_rest = || {
-            let (hasty, first) = (vec![Arc::clone(&hasty)], Some(Arc::clone(&own)));
-            rest(Some(Rest { hasty, first, interval: INTERVAL }));
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut alarm = runtime.block_on(async { clock::Alarm::new().unwrap() });
-        let mut wait = |span| {
-            let deadline = clock::now().after(span);
-            let _ = runtime
-                .block_on(async { tokio::time::timeout(Duration::ZERO, alarm.reached(deadline)).await });
-        };
-        may_rest();
-        assert_eq!(rest_now(), Woken::Awake, "its task is at work");
-        wait(INTERVAL);
-        let begun = Instant::now();
-        assert_eq!(rest_now(), Woken::Over, "whoever asks for a page is heard then");
-        assert!(begun.elapsed() >= LONGEST_REST);
-        let (one, other) = (busy(), busy());
-        drop(one);
-        assert_eq!(rest_now(), Woken::Awake, "somebody waits for an answer");
-        drop(other);
-        wait(LONGEST_REST / 10);
-        assert_eq!(rest_now(), Woken::Up, "the alarm");
-        wait(INTERVAL);
-        (&beat).write_all(b"x").unwrap();
-        let begun = Instant::now();
-        assert_eq!(rest_now(), Woken::Gathered, "the first of a burst");
-        assert!(begun.elapsed() >= LONGEST && GATHERED.take());
-        (&peer).write_all(b"x").unwrap();
-        assert_eq!(rest_now(), Woken::Up, "no nap before what is in haste");
-        rest(None);
-        assert_eq!(rest_now(), Woken::Awake, "not allowed");
-        let (other, ended) = UnixStream::pair().unwrap();
-        drop(other);
-        rest(Some(Rest { hasty: Vec::new(), first: Some(Arc::new(ended)), interval: INTERVAL }));
-        assert_eq!(rest_now(), Woken::Up, "its end cannot wait");
     }
 
     #[tokio::test]

@@ -1,13 +1,8 @@
 //! The clock that decides: CLOCK_BOOTTIME, which also runs while the host is suspended.
 
 use std::{
-    cell::RefCell,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, SystemTime},
 };
 
@@ -50,35 +45,17 @@ pub fn boot_id() -> io::Result<BootId> {
 /// is suspended.
 #[derive(Debug)]
 pub struct Alarm {
-    timer: AsyncFd<Arc<Timer>>,
+    timer: AsyncFd<Timer>,
     set: Option<BootTime>,
 }
 
-/// An alarm's timer, as [`idle`] tells of it.
+/// The runtime asks for the number of what it watches.
 #[derive(Debug)]
-pub(crate) struct Timer {
-    descriptor: TimerFd,
-    /// Whether its task has nothing else to wait for.
-    awaited: AtomicBool,
-}
-
-thread_local! {
-    /// Of the alarms that were made on this thread.
-    static TIMERS: RefCell<Vec<Weak<Timer>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The timers of all alarms that were made on this thread, for a service on one thread; nothing while a task that lives by
-/// one of them is at work, waits for something else, that is.
-pub(crate) fn idle() -> Option<Vec<Arc<Timer>>> {
-    TIMERS.with_borrow(|timers| {
-        let living = timers.iter().filter_map(Weak::upgrade);
-        living.map(|timer| timer.awaited.load(Ordering::Relaxed).then_some(timer)).collect()
-    })
-}
+struct Timer(TimerFd);
 
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -95,16 +72,11 @@ impl Alarm {
     /// When the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let descriptor = TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
-        let timer = Arc::new(Timer { descriptor, awaited: AtomicBool::new(false) });
-        TIMERS.with_borrow_mut(|timers| {
-            timers.retain(|timer| timer.strong_count() > 0);
-            timers.push(Arc::downgrade(&timer));
-        });
-        // SAFETY: the timer owns its descriptor, which stays open and the same until the last of its owners is dropped. The
-        // `AsyncFd` is one of them.
+        let timer = TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
+        // SAFETY: the timer owns its descriptor, which stays open and the same until it is dropped, and the `AsyncFd`
+        // drops it.
         #[expect(unsafe_code, reason = "there is no safe way to watch a descriptor")]
-        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
+        let timer = unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?;
         Ok(Self { timer, set: None })
     }
 
@@ -112,19 +84,18 @@ impl Alarm {
     pub async fn reached(&mut self, deadline: BootTime) {
         loop {
             let left = deadline.since(now());
-            self.timer.get_ref().awaited.store(!left.is_zero(), Ordering::Relaxed);
             if left.is_zero() {
                 return;
             }
             if self.set != Some(deadline) {
                 // Not the time itself: libfaketime (row 26) shifts absolute times of every clock by the wall clock's offset.
                 let once = Expiration::OneShot(TimeSpec::from_duration(left));
-                let set = self.timer.get_ref().descriptor.set(once, TimerSetTimeFlags::empty());
+                let set = self.timer.get_ref().0.set(once, TimerSetTimeFlags::empty());
                 set.expect("a span above 0 can be waited for");
                 self.set = Some(deadline);
             }
             let mut ready = self.timer.readable().await.expect("the runtime lives as long as its tasks");
-            let gone_off = ready.get_inner().descriptor.wait().is_ok();
+            let gone_off = ready.get_inner().0.wait().is_ok();
             ready.clear_ready();
             // Nothing to read: it had gone off before it was set anew.
             if gone_off {
@@ -180,23 +151,6 @@ mod tests {
         let later = now().after(Duration::from_millis(20));
         alarm.reached(later).await;
         assert!(now() >= later, "what has gone off before counts for nothing");
-    }
-
-    #[tokio::test]
-    async fn a_thread_is_idle_while_every_alarm_is_waited_for() {
-        let (mut one, mut other) = (Alarm::new().unwrap(), Alarm::new().unwrap());
-        let hour = now().after(Duration::from_secs(3600));
-        assert!(idle().is_none(), "nobody waits yet");
-        for alarm in [&mut one, &mut other] {
-            assert!(idle().is_none());
-            let given_up = tokio::time::timeout(Duration::ZERO, alarm.reached(hour)).await;
-            assert!(given_up.is_err());
-        }
-        assert_eq!(idle().map(|timers| timers.len()), Some(2));
-        other.reached(BootTime(0)).await;
-        assert!(idle().is_none(), "its task goes on");
-        drop(other);
-        assert_eq!(idle().map(|timers| timers.len()), Some(1));
     }
 
     #[test]

@@ -180,7 +180,9 @@ fn runtime(threads: Threads, config: &Config, realtime: &Granted) -> std::io::Re
     let mut builder = match threads {
         Threads::One => {
             let mut builder = tokio::runtime::Builder::new_current_thread();
-            builder.on_thread_park(calm::park);
+            builder.on_thread_park(|| {
+                calm::nap();
+            });
             builder
         }
         Threads::Several => {

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     iter,
     net::IpAddr,
-    os::unix::net::UnixStream,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +16,7 @@ use understudy_bus::{EventLog, paths::NodeSender};
 use understudy_detection::Flap;
 use understudy_dns::Updater;
 use understudy_lease::{Holder, HolderOutput, Why};
-use understudy_service::{calm::Rest, clock, config::Group};
+use understudy_service::{clock, config::Group};
 use understudy_wire::{
     BootTime, CloudEvent, ClusterId, EventBody, GroupId, Heartbeat, Incarnation, NodeId, Seat, Slot,
     StandbyKind, v1,
@@ -83,8 +82,6 @@ pub struct HookDone {
 pub struct Witness {
     /// Attached to node.sock.
     pub attached: bool,
-    /// When it sent a heartbeat last.
-    pub heartbeat_at: BootTime,
     /// Its checks.
     pub health: v1::Health,
 }
@@ -108,8 +105,6 @@ pub struct Executor {
     pub(crate) running: BTreeMap<Slot, JoinHandle<()>>,
     pub(crate) hooks: mpsc::Sender<HookDone>,
     pub(crate) asked: VecDeque<(String, Option<v1::SwitchoverReply>)>,
-    /// Newest heartbeat that each seat has granted.
-    pub(crate) granted: BTreeMap<(Slot, Seat), BootTime>,
     /// Slots that serve, and that are open, where the group is scaled.
     pub(crate) size: Option<(u32, u32)>,
     sightings: BTreeMap<IpAddr, Option<[u8; 6]>>,
@@ -173,7 +168,6 @@ impl Executor {
             courting: BTreeMap::new(),
             running: BTreeMap::new(),
             asked: VecDeque::new(),
-            granted: BTreeMap::new(),
             size: None,
             sightings: BTreeMap::new(),
             greeted: 0,
@@ -341,18 +335,6 @@ impl Executor {
             && self.courting.is_empty()
             && self.running.is_empty()
             && self.tenures.values().all(settled)
-    }
-
-    /// Where something may come that cannot wait for the next heartbeat, while there is nothing else to wait for: a standby,
-    /// or a holder whose takeover is done and told of and whose lease the last heartbeat has renewed. `publisher` is where
-    /// the witness speaks.
-    pub fn rest(&self, publisher: Option<Arc<UnixStream>>) -> Option<Rest> {
-        let done = |tenure: &Tenure| {
-            tenure.published && tenure.open_ends == 0 && tenure.renewed_at >= self.witness.heartbeat_at
-        };
-        let quiet = self.is_steady() && self.witness.attached && self.tenures.values().all(done);
-        let hasty = self.sender.sockets().filter(|_| quiet)?;
-        Some(Rest { hasty, first: Some(publisher?), interval: self.settings.interval })
     }
 
     /// Tells the witness what it must carry: at once when it changed, else as the answer to each heartbeat, which shows

@@ -20,13 +20,8 @@ impl Executor {
                 if counted.is_ok() {
                     self.note_grant(grant.slot, grant.seat);
                 }
-                // The copy of the other path may come with the next heartbeat only.
-                let newest = self.granted.entry((grant.slot, grant.seat)).or_default();
-                if grant.echo > *newest {
-                    *newest = grant.echo;
-                    if grant.claimed.is_some() {
-                        self.metrics.renewal.observe(now.since(grant.echo));
-                    }
+                if grant.claimed.is_some() {
+                    self.metrics.renewal.observe(now.since(grant.echo));
                 }
                 counted
             }
@@ -51,7 +46,6 @@ impl Executor {
             }
             PublisherEvent::State(state) => {
                 self.witness.health = state.health();
-                self.witness.heartbeat_at = clock::now();
                 self.tick_asked = true;
                 self.sender.heartbeat_left();
             }

@@ -54,7 +54,6 @@ struct Asked {
 /// What the loop listens to.
 struct Inputs {
     seats: queue::Receiver<FromSeat>,
-    link: NodeLinkClient,
     publisher: mpsc::Receiver<PublisherEvent>,
     hooks: mpsc::Receiver<HookDone>,
     dns: Option<mpsc::Receiver<Outcome>>,
@@ -92,13 +91,12 @@ pub async fn run(frame: Frame, dry_run: bool) -> anyhow::Result<()> {
     let options = NodeOptions { group: group.clone(), node, detectors, grants: true, echo, tls };
     let (sender, seats) = NodePaths::open(&nats, options).await?;
     let (link, state) = watch::channel(v1::ExecutorState::default());
-    let (link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
+    let (_link_client, publisher) = NodeLinkClient::start(&config.node.socket, state);
     let (hook_reports, hooks) = mpsc::channel(HOOKS);
     let (dns, outcomes) = updater(config.dns.as_ref())?.unzip();
     let scaled = settings.group.scaling.is_some();
     let inputs = Inputs {
         seats,
-        link: link_client,
         publisher,
         hooks,
         dns: outcomes,
@@ -134,7 +132,6 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
     let mut leave_by = None;
     while !executor.has_left() && leave_by.is_none_or(|by| clock::now() < by) {
         let deadline = executor.next_deadline();
-        calm::rest(executor.rest(inputs.link.socket()));
         let mut hasty = true;
         tokio::select! {
             biased;
@@ -170,8 +167,6 @@ async fn serve(frame: &Frame, nats: &Nats, executor: &mut Executor, mut inputs: 
                 executor.set_size(sizes.as_ref().and_then(|sizes| sizes.values().next()));
             }
         }
-        // What a turn waits for must not wait.
-        calm::rest(None);
         // The publisher tells of its heartbeat and three seats answer it over two paths, all at once: one turn for all.
         if !hasty && executor.is_steady() {
             calm::gather(frame.config.lease.interval).await;
@@ -202,7 +197,6 @@ fn switchovers(nats: &Nats, mut requests: Subscription<v1::SwitchoverRequest>) -
     let store = Store::open(nats);
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
-            let _busy = calm::busy();
             let out = match timeout(MAINTENANCE_READ, store.maintenance()).await {
                 Ok(Ok(out)) => out,
                 // The notices have to do: without JetStream nobody can put a node into maintenance either.

@@ -62,7 +62,6 @@ impl Executor {
     pub(crate) async fn renew(&mut self, slot: Slot, until: BootTime) {
         let Some(tenure) = self.tenures.get_mut(&slot) else { return };
         tenure.until = until;
-        tenure.renewed_at = clock::now();
         if tenure.open
             && let Err(error) = self.network.renew(&tenure.guards, &tenure.vips, until).await
         {

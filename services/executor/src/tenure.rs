@@ -55,8 +55,6 @@ pub struct Tenure {
     pub epoch: Epoch,
     /// End of the lease.
     pub until: BootTime,
-    /// When it was prolonged last.
-    pub renewed_at: BootTime,
     /// Whether a quorum has seen the epoch.
     pub confirmed: bool,
     /// VIPs of the slot.
@@ -106,7 +104,6 @@ impl Tenure {
             slot,
             epoch,
             until,
-            renewed_at: now,
             confirmed: false,
             vips: Vec::new(),
             guards: Vec::new(),

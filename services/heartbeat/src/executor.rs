@@ -33,11 +33,6 @@ impl Executor {
         news
     }
 
-    /// Whether it is attached and has answered the last heartbeat.
-    pub fn has_answered(&self) -> bool {
-        self.state.is_some() && self.asked.is_none()
-    }
-
     /// It ended: what it said last.
     pub fn lost(&mut self) -> Option<v1::ExecutorState> {
         self.asked = None;
@@ -82,9 +77,7 @@ mod tests {
         let mut executor = Executor::new(INTERVAL);
         assert!(executor.heard(holding()));
         executor.ask(at(0));
-        assert!(!executor.has_answered());
         assert!(!executor.heard(holding()), "an answer is no news");
-        assert!(executor.has_answered());
         executor
     }
 
@@ -142,7 +135,7 @@ mod tests {
         let mut executor = attached();
         assert!(executor.lost().is_some());
         executor.ask(at(200));
-        assert!(executor.last().is_none() && !bids(&executor, 200) && !executor.has_answered());
+        assert!(executor.last().is_none() && !bids(&executor, 200));
         assert!(executor.heard(holding()), "a new one attached");
         assert!(bids(&executor, 201));
     }

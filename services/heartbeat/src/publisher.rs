@@ -8,7 +8,6 @@ use understudy_bus::{
     paths::NodeSender,
 };
 use understudy_service::{
-    calm::Rest,
     clock,
     telemetry::{self, PastSpan},
 };
@@ -142,14 +141,6 @@ impl Publisher {
     /// Where the executor will speak next.
     pub fn executor_socket(&self) -> Option<Arc<UnixStream>> {
         self.link.socket()
-    }
-
-    /// Where something may come that cannot wait for the next heartbeat, while nothing is under way and both paths are as
-    /// they should be: the executor has answered, and speaks when it has news.
-    pub fn rest(&self) -> Option<Rest> {
-        let quiet = self.is_steady() && self.executor.has_answered() && self.sender.sockets().is_some();
-        let executor = self.link.socket().filter(|_| quiet)?;
-        Some(Rest { hasty: vec![executor], first: None, interval: self.settings.interval })
     }
 
     /// Whether nothing is under way that a millisecond would slow down.

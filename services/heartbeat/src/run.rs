@@ -37,7 +37,7 @@ pub async fn run(frame: Frame) -> anyhow::Result<()> {
     let begin = clock::now();
     let checks = CheckRunner::start(member.group.checks.iter().map(check).collect(), begin)?;
     let load = LoadSampler::start();
-    let signals = SignalSampler::start(&member.group.signals).context("making a timer for each signal")?;
+    let signals = SignalSampler::start(&member.group.signals);
     let tls = access::direct_client(&config)?;
     refuse_slow_network(&config, tls.as_ref()).await?;
     let metrics = frame.metrics.register(|registry| Arc::new(Metrics::new(registry)));
@@ -75,7 +75,6 @@ async fn serve(
         // An answer is what it waits for, and news of the executor's are what must not wait for it.
         let calm = sent && publisher.is_steady();
         calm::allow(calm, frame.config.lease.interval, publisher.executor_socket()).await;
-        calm::rest(publisher.rest());
         tokio::select! {
             biased;
             Some(event) = executor.recv() => publisher.from_executor(event),
@@ -87,7 +86,6 @@ async fn serve(
             // Where detectors are is learned by the paths themselves.
             Some(_) = seats.recv() => {}
         }
-        calm::rest(None);
         sent = publisher.turn();
         frame.health.tick();
         frame.health.ready(true, "publishing");

@@ -3,7 +3,7 @@
 //! What cannot be read, is not a number or is negative is left out of the heartbeat, and said once: a missing value
 //! never scales in (`libs/scaling`), a wrong one would.
 
-use std::{collections::BTreeMap, io, process::Stdio};
+use std::{collections::BTreeMap, process::Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -13,11 +13,14 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use tokio::{io::AsyncReadExt as _, process::Command, sync::watch, task::JoinSet, time::timeout};
-use understudy_service::{
-    clock::{self, Alarm},
-    config::{SignalConfig, SignalSource},
+use tokio::{
+    io::AsyncReadExt as _,
+    process::Command,
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
 };
+use understudy_service::config::{SignalConfig, SignalSource};
 
 use crate::checks::http::Page;
 
@@ -38,16 +41,13 @@ pub struct SignalSampler {
 
 impl SignalSampler {
     /// Starts reading, the first time now. Must be called in a tokio runtime.
-    ///
-    /// # Errors
-    /// When the process has no file descriptor left.
-    pub fn start(signals: &[SignalConfig]) -> io::Result<Self> {
+    pub fn start(signals: &[SignalConfig]) -> Self {
         let (sender, latest) = watch::channel(Signals::new());
         let mut tasks = JoinSet::new();
         for signal in signals {
-            tasks.spawn(sample(signal.clone(), sender.clone(), Alarm::new()?));
+            tasks.spawn(sample(signal.clone(), sender.clone()));
         }
-        Ok(Self { latest, _tasks: tasks })
+        Self { latest, _tasks: tasks }
     }
 
     /// The latest values.
@@ -56,12 +56,12 @@ impl SignalSampler {
     }
 }
 
-async fn sample(signal: SignalConfig, latest: watch::Sender<Signals>, mut alarm: Alarm) {
-    let mut due = clock::now();
+async fn sample(signal: SignalConfig, latest: watch::Sender<Signals>) {
+    let mut ticks = interval(signal.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut well, mut source) = (true, Source::of(&signal.source));
     loop {
-        alarm.reached(due).await;
-        due = clock::now().after(signal.interval);
+        ticks.tick().await;
         let read = timeout(signal.timeout, source.read()).await;
         let value = read.context("no answer in time").flatten().and_then(|value| {
             ensure!(value.is_finite() && value >= 0.0, "{value} is no load: it must be a number from 0 on");
@@ -222,7 +222,7 @@ mod tests {
             signal("words", says("many")),
             signal("missing", SignalSource::Command(vec!["/nowhere/at/all".into()])),
         ];
-        let sampler = SignalSampler::start(&signals).unwrap();
+        let sampler = SignalSampler::start(&signals);
         let mut latest = sampler.subscribe();
         let told = latest.wait_for(|signals| !signals.is_empty());
         let told = timeout(Duration::from_secs(10), told).await.expect("in time").unwrap().clone();
@@ -266,7 +266,7 @@ mod tests {
         let (address, served) = page("127.0.0.1:0").await;
         let url = format!("http://{address}/metrics");
         let source = SignalSource::Metric { url, metric: "in_flight".into() };
-        let sampler = SignalSampler::start(&[signal("in_flight", source)]).unwrap();
+        let sampler = SignalSampler::start(&[signal("in_flight", source)]);
         let mut latest = sampler.subscribe();
         let wait = async {
             latest.wait_for(|signals| signals.get("in_flight") == Some(&5.0)).await.unwrap();

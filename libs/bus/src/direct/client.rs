@@ -2,31 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::{
-    net::TcpStream,
     sync::{oneshot, watch},
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tower::ServiceExt as _;
 use understudy_wire::{
     MAX_MESSAGE,
     v1::{self, node_message, seat_message},
 };
 
 use super::{INBOUND_QUEUE, endpoint, outbox::Outbox};
-use crate::{
-    Counters, Socket, Tls, backoff::Backoff, causes::causes, grpc::direct_client, queue, quiet::Quiet,
-};
+use crate::{Counters, Tls, backoff::Backoff, causes::causes, grpc::direct_client, queue, quiet::Quiet};
 
 /// For one attempt, name lookup included: a detector that needs longer is no use for a lease of 300 ms.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -48,8 +43,6 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 struct Link {
     outbox: Arc<Outbox>,
-    /// Of the stream, once the detector has answered.
-    socket: Arc<Mutex<Option<Socket>>>,
     task: JoinHandle<()>,
 }
 
@@ -81,9 +74,7 @@ impl Shared {
                 continue;
             }
             let outbox = Arc::new(Outbox::new(Arc::clone(&self.counters)));
-            let socket = Arc::default();
             let attempt = Attempt {
-                socket: Arc::clone(&socket),
                 address: address.clone(),
                 hello: self.hello.clone(),
                 tls: self.tls.clone(),
@@ -92,7 +83,7 @@ impl Shared {
                 counters: Arc::clone(&self.counters),
             };
             let task = tokio::spawn(attempt.run());
-            links.insert(address.clone(), Link { outbox, socket, task });
+            links.insert(address.clone(), Link { outbox, task });
         }
     }
 }
@@ -149,12 +140,6 @@ impl DirectClient {
         }
     }
 
-    /// Where detectors speak, while there is a stream to each of them.
-    pub fn sockets(&self) -> Option<Vec<Socket>> {
-        let socket = |link: &Link| link.socket.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.shared.links().values().map(socket).collect()
-    }
-
     /// Sends what waits, closes every stream and waits, `limit` at most, until each detector has read to the end.
     /// `false` when one had not. For the last message before a process ends.
     pub async fn close(self, limit: Duration) -> bool {
@@ -201,7 +186,6 @@ fn connector() -> HttpConnector {
 
 /// What one link's task owns.
 struct Attempt {
-    socket: Arc<Mutex<Option<Socket>>>,
     address: String,
     hello: v1::Hello,
     tls: Option<Tls>,
@@ -218,7 +202,6 @@ impl Attempt {
         loop {
             let started = Instant::now();
             let result = self.once().await;
-            self.tell_socket(None);
             if self.outbox.is_closed() || self.inbound.is_closed() {
                 return;
             }
@@ -243,15 +226,7 @@ impl Attempt {
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        let connected: Arc<Mutex<Option<OwnedFd>>> = Arc::default();
-        let connecting = Arc::clone(&connected);
-        let connector = connector().map_response(move |stream: TokioIo<TcpStream>| {
-            // The same socket under another number. Without it nobody can wait for it, which is only dearer.
-            let socket = stream.inner().as_fd().try_clone_to_owned().ok();
-            *connecting.lock().unwrap_or_else(PoisonError::into_inner) = socket;
-            stream
-        });
-        let channel = timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector))
+        let channel = timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector()))
             .await
             .map_err(|_elapsed| {
                 Status::deadline_exceeded(format!("no connection within {CONNECT_TIMEOUT:?}"))
@@ -273,16 +248,10 @@ impl Attempt {
             Status::deadline_exceeded(format!("no answer within {ANSWER_TIMEOUT:?}"))
         })??;
         let _ = admitted.send(());
-        let connected = connected.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.tell_socket(connected.map(|socket| Arc::new(socket) as Socket));
         self.counters.direct_connects.add(1);
         let result = self.receive(answer.into_inner()).await;
         self.counters.direct_disconnects.add(1);
         result
-    }
-
-    fn tell_socket(&self, socket: Option<Socket>) {
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = socket;
     }
 
     async fn receive(&self, mut messages: tonic::Streaming<v1::SeatMessage>) -> Result<(), Status> {

@@ -4,11 +4,11 @@
 //! when the process is awake, and whether it came is looked at when the next heartbeat leaves: no timer is needed.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::Notify, time::sleep};
 
 use super::{Nats, NatsState};
 use crate::jetstream::Task;
@@ -33,8 +33,7 @@ pub(crate) struct Echo {
     nats: Nats,
     limit: Duration,
     seen: Mutex<Seen>,
-    /// Messages that had come by the time of the last one, when too long had passed.
-    silent: watch::Sender<u64>,
+    silent: Arc<Notify>,
     _task: Task,
 }
 
@@ -44,9 +43,9 @@ impl Echo {
     /// `limit` + 2 I after the server hung. One that has passed none on since we connected is not judged: it may not
     /// allow us to listen, and a publisher may have lost its own server.
     pub(crate) fn start(nats: &Nats, limit: Duration) -> Self {
-        let silent = watch::Sender::new(0);
-        let task = tokio::spawn(leave_when_silent(nats.clone(), silent.subscribe(), limit));
-        let task = Task(task.abort_handle());
+        let silent = Arc::new(Notify::new());
+        let task =
+            Task(tokio::spawn(leave_when_silent(nats.clone(), Arc::clone(&silent), limit)).abort_handle());
         let seen = Seen { connection: 0, received: 0, since: Instant::now(), heard: false };
         Self { nats: nats.clone(), limit, seen: Mutex::new(seen), silent, _task: task }
     }
@@ -64,7 +63,7 @@ impl Echo {
             (seen.received, seen.since) = (received, now);
         } else if seen.heard && now.duration_since(seen.since) >= self.limit {
             seen.heard = false;
-            self.silent.send_replace(received);
+            self.silent.notify_one();
         }
     }
 
@@ -74,9 +73,10 @@ impl Echo {
     }
 }
 
-async fn leave_when_silent(nats: Nats, mut silent: watch::Receiver<u64>, limit: Duration) {
-    while silent.changed().await.is_ok() {
-        let received = *silent.borrow_and_update();
+async fn leave_when_silent(nats: Nats, silent: Arc<Notify>, limit: Duration) {
+    loop {
+        silent.notified().await;
+        let received = nats.counters().nats_received.value();
         sleep(LAST_LOOK).await;
         if nats.counters().nats_received.value() == received {
             nats.leave_server(&format!("nothing has come over it for {limit:?} while heartbeats left")).await;

@@ -1,9 +1,7 @@
 //! The executor's end.
 
 use std::{
-    os::unix::net::UnixStream as Socket,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -16,10 +14,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Status,
-    transport::{Endpoint, server::Connected as _},
-};
+use tonic::{Code, Status, transport::Endpoint};
 use tower::service_fn;
 use understudy_wire::{
     MAX_MESSAGE,
@@ -51,7 +46,6 @@ pub enum PublisherEvent {
 
 /// Stays attached to `node.sock` until it is dropped.
 pub struct NodeLinkClient {
-    socket: watch::Receiver<Option<Arc<Socket>>>,
     _task: Task,
 }
 
@@ -62,14 +56,8 @@ impl NodeLinkClient {
         state: watch::Receiver<ExecutorState>,
     ) -> (Self, mpsc::Receiver<PublisherEvent>) {
         let (events, receiver) = mpsc::channel(EVENTS);
-        let (attached, socket) = watch::channel(None);
-        let link = Link { path: path.to_owned(), state, events, attached };
-        (Self { socket, _task: Task(tokio::spawn(link.run()).abort_handle()) }, receiver)
-    }
-
-    /// The socket of the publisher that took us, to wait for what it says.
-    pub fn socket(&self) -> Option<Arc<Socket>> {
-        self.socket.borrow().clone()
+        let link = Link { path: path.to_owned(), state, events };
+        (Self { _task: Task(tokio::spawn(link.run()).abort_handle()) }, receiver)
     }
 }
 
@@ -77,7 +65,6 @@ struct Link {
     path: PathBuf,
     state: watch::Receiver<ExecutorState>,
     events: mpsc::Sender<PublisherEvent>,
-    attached: watch::Sender<Option<Arc<Socket>>>,
 }
 
 impl Link {
@@ -85,7 +72,6 @@ impl Link {
         let (quiet, mut refused) = (Quiet::default(), false);
         while !self.events.is_closed() {
             let Err(status) = self.once(&mut refused).await else { return };
-            self.attached.send_replace(None);
             if status.code() == Code::AlreadyExists && !refused {
                 refused = true;
                 let _ = self.events.send(PublisherEvent::Refused(status.message().to_owned())).await;
@@ -100,16 +86,13 @@ impl Link {
 
     /// One attachment, from the first byte to its end. `Ok`: nobody listens to us any more.
     async fn once(&self, refused: &mut bool) -> Result<(), Status> {
-        let (path, connected) = (self.path.clone(), watch::Sender::new(None));
-        let connecting = connected.clone();
+        let path = self.path.clone();
         let connect = service_fn(move |_| {
-            let (path, connecting) = (path.clone(), connecting.clone());
+            let path = path.clone();
             async move {
                 let stream = UnixStream::connect(path).await?;
                 peer::check(&stream)?;
-                let stream = LinkStream::new(stream)?;
-                connecting.send_replace(Some(stream.connect_info()));
-                std::io::Result::Ok(TokioIo::new(stream))
+                LinkStream::new(stream).map(TokioIo::new)
             }
         });
         // The address is not used: the connector goes to the socket.
@@ -129,7 +112,6 @@ impl Link {
         let mut answers = timeout(ANSWER_TIMEOUT, client.attach(states)).await.map_err(late)??.into_inner();
 
         *refused = false;
-        self.attached.send_replace(connected.send_replace(None));
         if self.events.send(PublisherEvent::Attached).await.is_err() {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use understudy_wire::{
 
 use super::own_presence;
 use crate::{
-    Counters, Nats, NatsState, Socket, Tls,
+    Counters, Nats, Tls,
     direct::{DirectClient, INBOUND_QUEUE},
     jetstream::Task,
     nats::{self, Echo, SubscribeError, Subscription},
@@ -189,13 +189,6 @@ impl NodeSender {
         if let Some(echo) = &self.echo {
             echo.sent();
         }
-    }
-
-    /// Where detectors speak directly, while both paths are as they should be: connected to NATS, and a stream to each
-    /// detector that is known. Who listens there misses nothing that is in haste.
-    pub fn sockets(&self) -> Option<Vec<Socket>> {
-        let connected = *self.nats.state().borrow() == NatsState::Connected;
-        self.direct.sockets().filter(|sockets| connected && !sockets.is_empty())
     }
 
     /// Sends a release; only after the gate was proved shut (rule R8).
