@@ -4,11 +4,11 @@
 //! when the process is awake, and whether it came is looked at when the next heartbeat leaves: no timer is needed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
 use super::{Nats, NatsState};
 use crate::jetstream::Task;
@@ -33,7 +33,8 @@ pub(crate) struct Echo {
     nats: Nats,
     limit: Duration,
     seen: Mutex<Seen>,
-    silent: Arc<Notify>,
+    /// Messages that had come by the heartbeat that came too long after the last of them.
+    silent: watch::Sender<u64>,
     _task: Task,
 }
 
@@ -43,9 +44,8 @@ impl Echo {
     /// `limit` + 2 I after the server hung. One that has passed none on since we connected is not judged: it may not
     /// allow us to listen, and a publisher may have lost its own server.
     pub(crate) fn start(nats: &Nats, limit: Duration) -> Self {
-        let silent = Arc::new(Notify::new());
-        let task =
-            Task(tokio::spawn(leave_when_silent(nats.clone(), Arc::clone(&silent), limit)).abort_handle());
+        let (silent, told) = watch::channel(0);
+        let task = Task(tokio::spawn(leave_when_silent(nats.clone(), told, limit)).abort_handle());
         let seen = Seen { connection: 0, received: 0, since: Instant::now(), heard: false };
         Self { nats: nats.clone(), limit, seen: Mutex::new(seen), silent, _task: task }
     }
@@ -53,8 +53,7 @@ impl Echo {
     /// A heartbeat leaves. The first over a connection must be told before it does: an echo that came earlier would count
     /// for the connection before.
     pub(crate) fn sent(&self) {
-        let counters = self.nats.counters();
-        let (connection, received) = (counters.nats_connects.value(), counters.nats_received.value());
+        let (connection, received) = (self.nats.counters().nats_connects.value(), received(&self.nats));
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if connection != seen.connection || *self.nats.state.borrow() != NatsState::Connected {
@@ -63,7 +62,7 @@ impl Echo {
             (seen.received, seen.since) = (received, now);
         } else if seen.heard && now.duration_since(seen.since) >= self.limit {
             seen.heard = false;
-            self.silent.notify_one();
+            self.silent.send_replace(received);
         }
     }
 
@@ -73,12 +72,16 @@ impl Echo {
     }
 }
 
-async fn leave_when_silent(nats: Nats, silent: Arc<Notify>, limit: Duration) {
-    loop {
-        silent.notified().await;
-        let received = nats.counters().nats_received.value();
+/// Messages that have come over NATS, counted as they are read and not only when their subscriber has its turn.
+fn received(nats: &Nats) -> u64 {
+    nats.client.statistics().in_messages.load(Ordering::Relaxed)
+}
+
+async fn leave_when_silent(nats: Nats, mut silent: watch::Receiver<u64>, limit: Duration) {
+    while silent.changed().await.is_ok() {
+        let by_then = *silent.borrow_and_update();
         sleep(LAST_LOOK).await;
-        if nats.counters().nats_received.value() == received {
+        if received(&nats) == by_then {
             nats.leave_server(&format!("nothing has come over it for {limit:?} while heartbeats left")).await;
         }
     }

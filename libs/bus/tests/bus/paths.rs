@@ -196,6 +196,48 @@ async fn a_publisher_leaves_a_server_that_does_not_pass_its_heartbeats_on() {
     assert_eq!(nats.counters().nats_disconnects.value(), 1);
 }
 
+/// What came meanwhile lies in the socket, and is read before the server is judged by it.
+#[tokio::test]
+async fn a_publisher_that_stood_still_itself_leaves_no_server() {
+    let cluster = Cluster::start(2);
+    let nats = client(vec![cluster.url(0), cluster.url(1)]).await;
+    let limit = Duration::from_millis(50);
+    let sender = publisher(&nats, "web-a", limit).await;
+    connected(&nats).await;
+    let echoes = || nats.counters().nats_received.value();
+    let mut seq = 0;
+    let mut beat = || {
+        seq += 1;
+        sender.send_heartbeat(&heartbeat("web-a", seq));
+    };
+    eventually("echo", async || {
+        beat();
+        (echoes() > 0).then_some(())
+    })
+    .await;
+    for _ in 0..10 {
+        let before = echoes();
+        beat();
+        // It leaves, and nothing is read for as long as the thread, the only one, stands still.
+        eventually("the heartbeat has left", async || nats.flush(Duration::from_secs(1)).await.then_some(()))
+            .await;
+        stand_still(limit);
+        beat();
+        // The server is under suspicion; its answers have come by the time that it is looked at again.
+        tokio::task::yield_now().await;
+        stand_still(limit);
+        eventually("both echoes", async || (echoes() >= before + 2).then_some(())).await;
+    }
+    assert_eq!(nats.counters().nats_disconnects.value(), 0);
+}
+
+fn stand_still(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_detector_that_accepts_and_never_answers_delays_no_other() {
     let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
