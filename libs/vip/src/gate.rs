@@ -143,7 +143,7 @@ pub enum GateError {
     Refused {
         /// Name of the gate.
         name: String,
-        /// `install`, `open`, `shut`, `retire` or `uninstall`.
+        /// `install`, `open`, `renew`, `shut`, `retire` or `uninstall`.
         step: &'static str,
         /// What the kernel said.
         #[source]

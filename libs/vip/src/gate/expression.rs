@@ -103,6 +103,19 @@ pub(super) fn contained_in(set: &str) -> Expression {
     Expressions::Lookup(vec![Lookup::Set(set.to_owned()), Lookup::SourceRegister(Register::Reg32_00)]).into()
 }
 
+/// `NFT_LOOKUP_F_INV`.
+const NOT_IN_SET: u32 = 1;
+
+/// Goes on only if the set lacks the key that starts in the first register.
+pub(super) fn missing_in(set: &str) -> Expression {
+    Expressions::Lookup(vec![
+        Lookup::Set(set.to_owned()),
+        Lookup::SourceRegister(Register::Reg32_00),
+        Lookup::Flags(NOT_IN_SET),
+    ])
+    .into()
+}
+
 /// Goes on only if the packet carries the bit in its mark.
 pub(super) fn marked(bit: u32) -> [Expression; 3] {
     [

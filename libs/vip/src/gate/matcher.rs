@@ -10,7 +10,7 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{MetaKey, Register};
 
 use super::expression::{
-    Base, Expression, accept, constant, contained_in, equals, has_bit, load, load_meta,
+    Base, Expression, accept, constant, contained_in, equals, has_bit, load, load_meta, missing_in,
     reject_with_port_unreachable, reject_with_reset,
 };
 use super::{Guard, Protocol};
@@ -121,8 +121,31 @@ type Rule = (&'static Set, Vec<Expression>);
 /// The rules that look for keys of these guards. Others could match nothing, and every packet of the host, guarded or not,
 /// would pass them all.
 fn needed(rules: Vec<Rule>, guards: &[Guard]) -> impl Iterator<Item = Vec<Expression>> {
-    let has_keys = |set: &Set| guards.iter().any(|guard| set_of(guard).id == set.id);
-    rules.into_iter().filter(move |(set, _)| has_keys(set)).map(|(_, rule)| rule)
+    rules.into_iter().filter(|(set, _)| has_keys(set, guards)).map(|(_, rule)| rule)
+}
+
+fn has_keys(set: &Set, guards: &[Guard]) -> bool {
+    guards.iter().any(|guard| set_of(guard).id == set.id)
+}
+
+/// A rule that ends a chain for what most packets of a host are: IPv4, to or from an address that is not guarded. They
+/// would go through all the others otherwise. `None` where one of those could match such a packet.
+pub(super) fn shortcut(
+    family: NetfilterProtoFamily,
+    direction: Direction,
+    guards: &[Guard],
+) -> Option<Vec<Expression>> {
+    let addresses_alone = has_keys(VIP4, guards) && !has_keys(SERVICE4, guards);
+    if family != NetfilterProtoFamily::Inet || !addresses_alone {
+        return None;
+    }
+    let side = match direction {
+        Direction::In => Ipv4::Destination,
+        Direction::Out => Ipv4::Source,
+    };
+    let mut rule = Vec::from(is_ipv4());
+    rule.extend([load(Base::Network, side as u32, 4, Register::Reg32_00), missing_in(VIP4.name), accept()]);
+    Some(rule)
 }
 
 /// The beginnings of the rules that match traffic of these guards in the sets; one list per rule.

@@ -133,12 +133,16 @@ impl Tables {
 
     fn chains(&self, batch: &mut Batch, place: &Place, guards: &[Guard]) {
         let matchers = || matcher::matchers(place.family, place.direction, guards);
+        let shortcut = || matcher::shortcut(place.family, place.direction, guards);
         let clear = format!("clear_{}", place.name);
         new_chain(batch, place, &self.fence, &clear, place.priority - CLEAR_BEFORE_FENCE);
         new_rule(batch, place, &self.fence, &clear, clear_mark(self.mark).into());
 
         let pass = format!("pass_{}", place.name);
         new_chain(batch, place, &self.pass, &pass, place.priority - PASS_BEFORE_FENCE);
+        for rule in shortcut() {
+            new_rule(batch, place, &self.pass, &pass, rule);
+        }
         for mut rule in matchers() {
             rule.extend(set_mark(self.mark));
             new_rule(batch, place, &self.pass, &pass, rule);
@@ -146,6 +150,9 @@ impl Tables {
 
         let fence = format!("fence_{}", place.name);
         new_chain(batch, place, &self.fence, &fence, place.priority);
+        for rule in shortcut() {
+            new_rule(batch, place, &self.fence, &fence, rule);
+        }
         for mut rule in matchers() {
             rule.extend(marked(self.mark));
             rule.extend(clear_mark(self.mark));
@@ -161,36 +168,45 @@ impl Tables {
         }
     }
 
-    /// Opens guards for this long from the moment the kernel takes the batch, or renews them.
-    ///
-    /// Add, delete, add: the first makes the delete succeed whether or not the element is
-    /// there; the second add is new, so its timeout counts on kernels that ignore updates.
+    /// Opens guards for this long from the moment the kernel takes the batch, or renews them, whether or not they are open.
     pub(super) fn open(&self, guards: &[Guard], timeout_ms: u64) -> Batch {
+        let mut batch = self.shut(guards);
+        self.add(&mut batch, guards, timeout_ms);
+        batch
+    }
+
+    /// Renews guards that are open; the kernel refuses it as a whole, with ENOENT, where one of them is not.
+    ///
+    /// The element is a new one, so its timeout counts also on kernels that ignore updates.
+    pub(super) fn renew(&self, guards: &[Guard], timeout_ms: u64) -> Batch {
         let mut batch = Batch::default();
-        self.remove_elements(&mut batch, guards);
+        self.delete(&mut batch, guards);
+        self.add(&mut batch, guards, timeout_ms);
+        batch
+    }
+
+    /// Shuts guards, open or not: the delete succeeds since what it deletes was added before.
+    pub(super) fn shut(&self, guards: &[Guard]) -> Batch {
+        let mut batch = Batch::default();
+        self.add(&mut batch, guards, NEVER_IN_FORCE_MS);
+        self.delete(&mut batch, guards);
+        batch
+    }
+
+    fn add(&self, batch: &mut Batch, guards: &[Guard], timeout_ms: u64) {
         for family in FAMILIES {
             for (set, keys) in elements(family, guards) {
                 let list = keys.into_iter().map(|key| element(key, Some(timeout_ms))).collect();
-                change_elements(&mut batch, family, &self.pass, set, list, true);
+                change_elements(batch, family, &self.pass, set, list, true);
             }
         }
-        batch
     }
 
-    /// Shuts guards, open or not.
-    pub(super) fn shut(&self, guards: &[Guard]) -> Batch {
-        let mut batch = Batch::default();
-        self.remove_elements(&mut batch, guards);
-        batch
-    }
-
-    fn remove_elements(&self, batch: &mut Batch, guards: &[Guard]) {
+    fn delete(&self, batch: &mut Batch, guards: &[Guard]) {
         for family in FAMILIES {
             for (set, keys) in elements(family, guards) {
-                let add = keys.iter().map(|key| element(key.clone(), Some(NEVER_IN_FORCE_MS))).collect();
-                change_elements(batch, family, &self.pass, set, add, true);
-                let delete = keys.into_iter().map(|key| element(key, None)).collect();
-                change_elements(batch, family, &self.pass, set, delete, false);
+                let list = keys.into_iter().map(|key| element(key, None)).collect();
+                change_elements(batch, family, &self.pass, set, list, false);
             }
         }
     }

@@ -113,6 +113,15 @@ fn a_shorter_time_replaces_a_longer_one_and_an_expired_guard_opens_again() {
         assert!(boottime_ns() < until + 50 * MS);
         gate.open(&GUARDS, boottime_ns() + MINUTE).unwrap();
         assert!(!refused(VIP4, own4(0)) && !refused(VIP6, own6(0)));
+        // One of the two expires alone.
+        gate.open(&GUARDS[..1], boottime_ns() + 60 * MS).unwrap();
+        crate::traffic::wait_until("one is shut", || refused(VIP4, own4(0)));
+        assert!(!refused(VIP6, own6(0)));
+        let until = boottime_ns() + 100 * MS;
+        gate.open(&GUARDS, until).unwrap();
+        assert!(!refused(VIP4, own4(0)) && !refused(VIP6, own6(0)));
+        crate::traffic::wait_until("both are shut", || refused(VIP4, own4(0)) && refused(VIP6, own6(0)));
+        assert!(boottime_ns() < until + 50 * MS, "the minute of the other one is over, too");
     });
 }
 
