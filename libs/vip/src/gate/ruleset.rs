@@ -140,7 +140,7 @@ impl Tables {
 
         let pass = format!("pass_{}", place.name);
         new_chain(batch, place, &self.pass, &pass, place.priority - PASS_BEFORE_FENCE);
-        for rule in shortcut() {
+        if let Some(rule) = shortcut() {
             new_rule(batch, place, &self.pass, &pass, rule);
         }
         for mut rule in matchers() {
@@ -150,7 +150,7 @@ impl Tables {
 
         let fence = format!("fence_{}", place.name);
         new_chain(batch, place, &self.fence, &fence, place.priority);
-        for rule in shortcut() {
+        if let Some(rule) = shortcut() {
             new_rule(batch, place, &self.fence, &fence, rule);
         }
         for mut rule in matchers() {
