@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use understudy_bus::{
-    NatsOptions,
+    Nats, NatsOptions,
     direct::FromNode,
     nats::Subscription,
     paths::{FromSeat, NodeSender, own_heartbeat},
@@ -165,6 +165,21 @@ async fn a_hung_nats_server_does_not_delay_the_direct_path() {
     }
 }
 
+/// Sends heartbeats until one has come back; what sends the next one.
+async fn until_echoed(nats: &Nats, sender: &NodeSender) -> impl FnMut() {
+    let mut seq = 0;
+    let mut beat = move || {
+        seq += 1;
+        sender.send_heartbeat(&heartbeat("web-a", seq));
+    };
+    eventually("echo", async || {
+        beat();
+        (nats.counters().nats_received.value() > 0).then_some(())
+    })
+    .await;
+    beat
+}
+
 /// Without a ping: heartbeats that do not come back tell of a server that hangs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publisher_leaves_a_server_that_does_not_pass_its_heartbeats_on() {
@@ -176,16 +191,7 @@ async fn a_publisher_leaves_a_server_that_does_not_pass_its_heartbeats_on() {
     let nats = client_with(options).await;
     let sender = publisher(&nats, "web-a", Duration::from_millis(200)).await;
     connected(&nats).await;
-    let mut seq = 0;
-    let mut beat = || {
-        seq += 1;
-        sender.send_heartbeat(&heartbeat("web-a", seq));
-    };
-    eventually("echo", async || {
-        beat();
-        (nats.counters().nats_received.value() > 0).then_some(())
-    })
-    .await;
+    let mut beat = until_echoed(&nats, &sender).await;
     let left = nats.server().unwrap();
     cluster.servers[usize::from(left == "n1")].stop();
     eventually("another server", async || {
@@ -205,16 +211,7 @@ async fn a_publisher_that_stood_still_itself_leaves_no_server() {
     let sender = publisher(&nats, "web-a", limit).await;
     connected(&nats).await;
     let echoes = || nats.counters().nats_received.value();
-    let mut seq = 0;
-    let mut beat = || {
-        seq += 1;
-        sender.send_heartbeat(&heartbeat("web-a", seq));
-    };
-    eventually("echo", async || {
-        beat();
-        (echoes() > 0).then_some(())
-    })
-    .await;
+    let mut beat = until_echoed(&nats, &sender).await;
     for _ in 0..10 {
         let before = echoes();
         beat();
