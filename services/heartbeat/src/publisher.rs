@@ -109,25 +109,32 @@ impl Publisher {
         }
     }
 
-    /// The executor came, spoke, or went.
-    pub fn from_executor(&mut self, event: LinkEvent) {
+    /// The executor came, spoke, or went. Whether others must know at once.
+    pub fn from_executor(&mut self, event: LinkEvent) -> bool {
         let now = clock::now();
         match event {
-            LinkEvent::Attached => {}
+            LinkEvent::Attached => false,
             LinkEvent::State(state) => {
-                if self.executor.heard(*state) {
+                let news = self.executor.heard(*state);
+                if news {
                     self.news(now);
                 }
+                news
             }
             LinkEvent::Lost => {
                 self.news(now);
-                let Some(lost) = self.executor.lost() else { return };
-                let Some(holder) = self.holder(&lost) else { return };
-                self.witness = Witness::of(holder, &lost, now, self.settings.lease);
-                if let Some(witness) = &self.witness {
-                    tracing::error!(slots = ?witness.slots, "the executor died holding slots");
-                }
+                self.watch_for_the_dead(now);
+                true
             }
+        }
+    }
+
+    fn watch_for_the_dead(&mut self, now: BootTime) {
+        let Some(lost) = self.executor.lost() else { return };
+        let Some(holder) = self.holder(&lost) else { return };
+        self.witness = Witness::of(holder, &lost, now, self.settings.lease);
+        if let Some(witness) = &self.witness {
+            tracing::error!(slots = ?witness.slots, "the executor died holding slots");
         }
     }
 
@@ -170,12 +177,17 @@ impl Publisher {
         self.signals = signals;
     }
 
+    /// Whether a heartbeat leaves in the next turn.
+    pub fn is_due(&self) -> bool {
+        self.changed || clock::now() >= self.due
+    }
+
     /// One turn: the witness first, since a dead executor's slot waits for it, then the heartbeat if it is due or
     /// something changed, then what the executor may know of it. Whether a heartbeat was sent, which will be answered.
     pub fn turn(&mut self) -> bool {
         let now = clock::now();
         self.release_for_the_dead(now);
-        let sends = self.changed || now >= self.due;
+        let sends = self.is_due();
         if sends {
             if now >= self.due {
                 self.metrics.lateness.observe(now.since(self.due));

@@ -75,9 +75,10 @@ async fn serve(
         // An answer is what it waits for, and news of the executor's are what must not wait for it.
         let calm = sent && publisher.is_steady();
         calm::allow(calm, frame.config.lease.interval, publisher.executor_socket()).await;
+        let mut told = false;
         tokio::select! {
             biased;
-            Some(event) = executor.recv() => publisher.from_executor(event),
+            Some(event) = executor.recv() => told = publisher.from_executor(event),
             Ok(()) = health.changed() => publisher.set_health(health.borrow_and_update().clone()),
             () = alarm.reached(deadline) => {}
             () = frame.shutdown.cancelled() => return,
@@ -85,6 +86,16 @@ async fn serve(
             Ok(()) = signals.changed() => publisher.set_signals(signals.borrow_and_update().clone()),
             // Where detectors are is learned by the paths themselves.
             Some(_) = seats.recv() => {}
+        }
+        if !told && publisher.is_due() {
+            // What the executor has said by now: a claim that it has given up would outlive its release (rule R8). News are
+            // told one by one, the release before the end of who released.
+            calm::others().await;
+            while let Ok(event) = executor.try_recv() {
+                if publisher.from_executor(event) {
+                    break;
+                }
+            }
         }
         sent = publisher.turn();
         frame.health.tick();

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use understudy_e2e::{SOON, Stage};
+use understudy_e2e::{LEASE, SOON, Stage};
 use understudy_lab::{
     Deployment, Moment,
     deployment::{Plan, VIP, VIP6, http_check},
@@ -212,6 +212,25 @@ fn terminated_executor_hands_over() -> Result<()> {
     })?;
     let status = stage.deployment.node("web-a").executor.wait_exit(SOON)?;
     ensure!(status.success(), "the executor ended with {status}");
+    stage.end()
+}
+
+/// The publisher stands still while its executor hands over, and is late for its heartbeat when it goes on: what it
+/// claims then must not outlive the release that lies in its socket.
+#[test]
+fn a_publisher_that_stood_still_tells_the_release_before_it_claims_again() -> Result<()> {
+    let stage = Stage::set("SIGTERM")?;
+    // A heartbeat is due by then, and the lease still runs for two intervals.
+    let still = LEASE / 3 + Duration::from_millis(10);
+    stage.fails_over("executor SIGTERM, publisher still", "web-b", LEASE, |deployment| {
+        let node = deployment.node("web-a");
+        node.heartbeat.stop()?;
+        let stopped = Moment::now();
+        node.executor.terminate()?;
+        node.executor.wait_exit(SOON)?;
+        wait_until("a heartbeat is due", SOON, || (Moment::now().since(stopped) > still).then_some(()))?;
+        node.heartbeat.cont()
+    })?;
     stage.end()
 }
 
