@@ -29,6 +29,10 @@ const TELL_MEMBERS: Duration = Duration::from_secs(1);
 const TELL_OFTEN: Duration = Duration::from_millis(250);
 const LIVELY: Duration = Duration::from_secs(10);
 
+/// A heartbeat is late from here on: several times what a thread that is let run needs, and far below the 5 ms for which a
+/// release makes claims void (rule R8).
+const LATE: Duration = Duration::from_millis(1);
+
 /// Who this publisher speaks for; fixed for the life of the process.
 pub struct Settings {
     /// Deployment.
@@ -177,9 +181,9 @@ impl Publisher {
         self.signals = signals;
     }
 
-    /// Whether a heartbeat leaves in the next turn.
-    pub fn is_due(&self) -> bool {
-        self.changed || clock::now() >= self.due
+    /// Whether this process was not let run when the heartbeat was due: the executor may have spoken since.
+    pub fn is_late(&self) -> bool {
+        clock::now().since(self.due) >= LATE
     }
 
     /// One turn: the witness first, since a dead executor's slot waits for it, then the heartbeat if it is due or
@@ -187,7 +191,7 @@ impl Publisher {
     pub fn turn(&mut self) -> bool {
         let now = clock::now();
         self.release_for_the_dead(now);
-        let sends = self.is_due();
+        let sends = self.changed || now >= self.due;
         if sends {
             if now >= self.due {
                 self.metrics.lateness.observe(now.since(self.due));

@@ -87,7 +87,7 @@ async fn serve(
             // Where detectors are is learned by the paths themselves.
             Some(_) = seats.recv() => {}
         }
-        if !told && publisher.is_due() {
+        if !told && publisher.is_late() {
             // What the executor has said by now: a claim that it has given up would outlive its release (rule R8). News are
             // told one by one, the release before the end of who released.
             calm::others().await;
