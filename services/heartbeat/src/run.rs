@@ -75,6 +75,10 @@ async fn serve(
         // An answer is what it waits for, and news of the executor's are what must not wait for it.
         let calm = sent && publisher.is_steady();
         calm::allow(calm, frame.config.lease.interval, publisher.executor_socket()).await;
+        if sent && !calm {
+            // It leaves first: a newer one takes its place while it waits, and what it alone says, a release, would be lost.
+            calm::others().await;
+        }
         let mut told = false;
         tokio::select! {
             biased;
