@@ -33,7 +33,7 @@ pub(crate) struct Echo {
     nats: Nats,
     limit: Duration,
     seen: Mutex<Seen>,
-    /// Messages that had come by the heartbeat that came too long after the last of them.
+    /// How many messages had been read when a heartbeat found the server silent for too long.
     silent: watch::Sender<u64>,
     _task: Task,
 }
